@@ -1,0 +1,33 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Which module may import which is a rule of its own: docs/layers.txt, held equal to this file and to the code by `./dev check`.
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
+    // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
+    .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "rawstor",
+    targets: [
+        .systemLibrary(name: "CISAL"),
+        .systemLibrary(name: "CURing"),
+        .systemLibrary(name: "CSystem"),
+        module("Base", ["CISAL"]),
+        module("Environment", ["Base"]),
+        tests("BaseTests", ["Base"]),
+    ]
+)

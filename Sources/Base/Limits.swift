@@ -1,0 +1,59 @@
+/// Every bound of the system, in one place. Running into one is an error reply, never growth.
+///
+/// The relations between them are checked by `Limits.check()`, which every executable and the tests call first.
+public enum Limits {
+    // Frames
+    /// Payload of one data request.
+    public static let frameBytesMax = 1 << 20
+    public static let frameBlocksMax = frameBytesMax / Block.bytes
+    /// The part of a frame between header and payload: checks of a data request, or the body of a control request.
+    public static let metaBytesMax = 64 << 10
+    public static let nameBytesMax = 128
+
+    // Volumes
+    public static let chunkBytesDefault: UInt64 = 4 << 20
+    public static let volumeBytesMax: UInt64 = 1 << 50
+    public static let membersMax = 64
+
+    // An OST
+    public static let connectionsMax = 1024
+    /// Requests of one connection that wait for the store; beyond, its socket is not read.
+    public static let requestsPerConnectionMax = 256
+    /// Requests of one OST, all connections together.
+    public static let requestsMax = 2048
+    public static let objectsMax = 1 << 16
+    /// A store is at most this large, since an address in memory is 32 bits of 4 KiB blocks.
+    public static let storeBlocksMax: UInt64 = 1 << 32
+    /// Versions that no mark has passed yet, with their old blocks.
+    public static let doubtsMax = 1 << 17
+
+    // Durability
+    /// The store makes a barrier by itself after this many bytes or this long.
+    public static let barrierBytes = 64 << 20
+    public static let barrierInterval = Interval.seconds(1)
+    /// The writer tells its mark within this long of idling.
+    public static let markInterval = Interval.seconds(1)
+
+    // Time
+    public static let requestDeadlineDefault = Interval.seconds(30)
+    public static let connectDeadline = Interval.seconds(5)
+    public static let helloDeadline = Interval.seconds(10)
+    /// Without a request or a keep-alive for this long a connection is closed.
+    public static let idleTimeout = Interval.seconds(60)
+    public static let keepAliveInterval = Interval.seconds(15)
+    public static let reconnectDelayMin = Interval.milliseconds(20)
+    public static let reconnectDelayMax = Interval.seconds(2)
+
+    // The client
+    public static let operationsPerVolumeMax = 1024
+    public static let volumesPerContextMax = 64
+
+    public static func check() {
+        invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
+        invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
+        invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
+        invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
+        invariant(keepAliveInterval < idleTimeout, "a live client is never idle")
+        invariant(chunkBytesDefault % UInt64(frameBytesMax) == 0, "a chunk is whole frames")
+    }
+}

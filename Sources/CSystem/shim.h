@@ -1,0 +1,3 @@
+#ifndef RAWSTOR_SHIM_SYSTEM_H
+#define RAWSTOR_SHIM_SYSTEM_H
+#endif

@@ -1,0 +1,3 @@
+#ifndef RAWSTOR_SHIM_URING_H
+#define RAWSTOR_SHIM_URING_H
+#endif
