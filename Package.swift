@@ -28,6 +28,8 @@ let package = Package(
         .systemLibrary(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
+        module("Wire", ["Base"]),
         tests("BaseTests", ["Base"]),
+        tests("WireTests", ["Wire", "Base"]),
     ]
 )

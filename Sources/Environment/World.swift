@@ -111,19 +111,6 @@ public struct TimerID: Hashable, Sendable {
     public init(_ raw: UInt64) { self.raw = raw }
 }
 
-/// One piece of memory; laid out like `struct iovec`.
-@frozen
-public struct IOVector {
-    public var base: UnsafeMutableRawPointer
-    public var count: Int
-
-    @inlinable
-    public init(_ base: UnsafeMutableRawPointer, _ count: Int) {
-        self.base = base
-        self.count = count
-    }
-}
-
 public enum DiskMode: Hashable, Sendable {
     /// Makes the file if there is none; refuses a file that is not empty. For a block device `bytes` must be its size or 0.
     case create(bytes: UInt64)

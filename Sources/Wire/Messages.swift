@@ -1,0 +1,298 @@
+import Base
+
+/// Bodies of control frames. Each is encoded field by field in the order of its declaration; golden bytes pin them in the tests.
+/// A newer version may append fields, a reader ignores what it does not know.
+public protocol Message: Hashable, Sendable {
+    func encode(to body: inout BodyWriter)
+    init(from body: inout BodyReader) throws(Failure)
+}
+
+extension Message {
+    public var encoded: [UInt8] {
+        var writer = BodyWriter()
+        encode(to: &writer)
+        return writer.bytes
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer) throws(Failure) {
+        var reader = BodyReader(bytes)
+        try self.init(from: &reader)
+    }
+}
+
+/// The first frame in each direction.
+public struct Hello: Message {
+    public enum Role: UInt8, Sendable, Hashable {
+        case client = 1
+        case ost = 2
+        case mdt = 3
+        case mgs = 4
+    }
+
+    public var role: Role
+    /// Zero where the side does not know or care.
+    public var cluster: Identifier
+    public var features: UInt64
+    public var frameBytesMax: UInt32
+    public var requestsMax: UInt32
+    /// Of an OST: its store, how often that was mounted, and the identity under which it takes writes since it last was loaded.
+    public var store: Identifier
+    public var mountCounter: UInt64
+    public var boot: Identifier
+    /// The boot identity before, if nothing that was completed can have been lost in between (the process died, not the machine).
+    public var previousBoot: Identifier
+    public var software: String
+    /// Room for authentication; empty until keys exist.
+    public var authentication: String
+
+    public init(
+        role: Role, cluster: Identifier = .zero, features: UInt64 = 0, frameBytesMax: UInt32 = UInt32(Limits.frameBytesMax),
+        requestsMax: UInt32 = UInt32(Limits.requestsPerConnectionMax), store: Identifier = .zero, mountCounter: UInt64 = 0,
+        boot: Identifier = .zero, previousBoot: Identifier = .zero, software: String = "", authentication: String = ""
+    ) {
+        self.role = role
+        self.cluster = cluster
+        self.features = features
+        self.frameBytesMax = frameBytesMax
+        self.requestsMax = requestsMax
+        self.store = store
+        self.mountCounter = mountCounter
+        self.boot = boot
+        self.previousBoot = previousBoot
+        self.software = software
+        self.authentication = authentication
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(role.rawValue)
+        body.put(cluster)
+        body.put(features)
+        body.put(frameBytesMax)
+        body.put(requestsMax)
+        body.put(store)
+        body.put(mountCounter)
+        body.put(boot)
+        body.put(previousBoot)
+        body.put(software)
+        body.put(authentication)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        let raw = try body.get(UInt8.self)
+        guard let role = Role(rawValue: raw) else { throw Failure(.malformed, "role \(raw) is unknown") }
+        self.role = role
+        cluster = try body.getIdentifier()
+        features = try body.get(UInt64.self)
+        frameBytesMax = try body.get(UInt32.self)
+        requestsMax = try body.get(UInt32.self)
+        store = try body.getIdentifier()
+        mountCounter = try body.get(UInt64.self)
+        boot = try body.getIdentifier()
+        previousBoot = try body.getIdentifier()
+        software = try body.getString()
+        authentication = try body.getString(max: 4096)
+    }
+}
+
+/// Opens an object. The header carries the session, and for a return of the same writer its generation.
+public struct OpenRequest: Message {
+    public struct Flags: OptionSet, Hashable, Sendable {
+        public var rawValue: UInt8
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+        /// For writing: raises the generation and fences, unless the header names the generation of a writer that comes back.
+        public static let write = Flags(rawValue: 1)
+        /// Although another writer is connected.
+        public static let force = Flags(rawValue: 2)
+        /// The only member opens: nothing needs reconciling, what is in doubt has happened.
+        public static let settle = Flags(rawValue: 4)
+    }
+
+    public var name: String
+    public var flags: Flags
+    /// Makes raising the generation idempotent: the same nonce asks again for the same open.
+    public var nonce: Identifier
+
+    public init(name: String, flags: Flags, nonce: Identifier = .zero) {
+        self.name = name
+        self.flags = flags
+        self.nonce = nonce
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(name)
+        body.put(flags.rawValue)
+        body.put(nonce)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        name = try body.getString()
+        flags = Flags(rawValue: try body.get(UInt8.self))
+        nonce = try body.getIdentifier()
+    }
+}
+
+/// The handle is in the reply's header.
+public struct OpenReply: Message {
+    public var object: ObjectRecord
+    /// The highest version the store has of this object: a writer that comes back goes on above it.
+    public var highest: Version
+    /// Blocks in doubt that were not settled.
+    public var doubts: UInt32
+
+    public init(object: ObjectRecord, highest: Version, doubts: UInt32) {
+        self.object = object
+        self.highest = highest
+        self.doubts = doubts
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        object.encode(to: &body)
+        body.put(highest.generation)
+        body.put(highest.sequence)
+        body.put(doubts)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        object = try ObjectRecord(from: &body)
+        highest = Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))
+        doubts = try body.get(UInt32.self)
+    }
+}
+
+extension ObjectRecord: Message {
+    public func encode(to body: inout BodyWriter) {
+        body.put(id)
+        body.put(name)
+        body.put(bytes)
+        body.put(layout.kind.rawValue)
+        body.put(layout.chunkBytes)
+        body.put(layout.dataMembers)
+        body.put(layout.parityMembers)
+        body.put(generation)
+        body.put(map)
+        body.put(createdMilliseconds)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        let id = try body.getIdentifier()
+        let name = try body.getString()
+        let bytes = try body.get(UInt64.self)
+        let kind = try body.get(UInt8.self)
+        guard let kind = Layout.Kind(rawValue: kind) else { throw Failure(.malformed, "layout \(kind) is unknown") }
+        let layout = Layout(
+            kind: kind, chunkBytes: try body.get(UInt64.self), dataMembers: try body.get(UInt16.self),
+            parityMembers: try body.get(UInt16.self))
+        self.init(
+            id: id, name: name, bytes: bytes, layout: layout, generation: try body.get(UInt64.self), map: try body.get(UInt64.self),
+            createdMilliseconds: try body.get(UInt64.self))
+    }
+}
+
+/// Stat, remove: by name. Resize: the new size is the header's argument.
+public struct NameRequest: Message {
+    public var name: String
+
+    public init(name: String) { self.name = name }
+    public func encode(to body: inout BodyWriter) { body.put(name) }
+    public init(from body: inout BodyReader) throws(Failure) { name = try body.getString() }
+}
+
+/// Answer to stat.
+public struct StatReply: Message {
+    public var object: ObjectRecord
+    /// Blocks that take space.
+    public var mappedBlocks: UInt64
+    public var hasWriter: Bool
+
+    public init(object: ObjectRecord, mappedBlocks: UInt64, hasWriter: Bool) {
+        self.object = object
+        self.mappedBlocks = mappedBlocks
+        self.hasWriter = hasWriter
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        object.encode(to: &body)
+        body.put(mappedBlocks)
+        body.put(UInt8(hasWriter ? 1 : 0))
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        object = try ObjectRecord(from: &body)
+        mappedBlocks = try body.get(UInt64.self)
+        hasWriter = try body.get(UInt8.self) != 0
+    }
+}
+
+/// The objects after `name` in the order of names; an empty list is the end.
+public struct ListReply: Message {
+    public var objects: [StatReply]
+
+    public init(objects: [StatReply]) { self.objects = objects }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(UInt16(objects.count))
+        for object in objects { object.encode(to: &body) }
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        let count = Int(try body.get(UInt16.self))
+        objects = []
+        for _ in 0..<count { objects.append(try StatReply(from: &body)) }
+    }
+}
+
+/// Space and counters of a store since it was loaded.
+public struct StatisticsReply: Message {
+    public var capacityBytes: UInt64
+    public var freeBytes: UInt64
+    public var usedBytes: UInt64
+    public var objects: UInt64
+    public var diskReads: UInt64
+    public var diskWrites: UInt64
+    public var diskWrittenBytes: UInt64
+    public var diskFlushes: UInt64
+    public var damagedReads: UInt64
+
+    public init(
+        capacityBytes: UInt64, freeBytes: UInt64, usedBytes: UInt64, objects: UInt64, diskReads: UInt64, diskWrites: UInt64,
+        diskWrittenBytes: UInt64, diskFlushes: UInt64, damagedReads: UInt64
+    ) {
+        self.capacityBytes = capacityBytes
+        self.freeBytes = freeBytes
+        self.usedBytes = usedBytes
+        self.objects = objects
+        self.diskReads = diskReads
+        self.diskWrites = diskWrites
+        self.diskWrittenBytes = diskWrittenBytes
+        self.diskFlushes = diskFlushes
+        self.damagedReads = damagedReads
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        for value in [
+            capacityBytes, freeBytes, usedBytes, objects, diskReads, diskWrites, diskWrittenBytes, diskFlushes, damagedReads,
+        ] { body.put(value) }
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        capacityBytes = try body.get(UInt64.self)
+        freeBytes = try body.get(UInt64.self)
+        usedBytes = try body.get(UInt64.self)
+        objects = try body.get(UInt64.self)
+        diskReads = try body.get(UInt64.self)
+        diskWrites = try body.get(UInt64.self)
+        diskWrittenBytes = try body.get(UInt64.self)
+        diskFlushes = try body.get(UInt64.self)
+        damagedReads = try body.get(UInt64.self)
+    }
+}
+
+/// What the header's argument of an event frame says; the handle names the volume.
+public enum VolumeEvent: UInt64, Sendable, Hashable {
+    /// The new size is in the sequence field.
+    case sizeChanged = 1
+    /// Another writer has opened the object.
+    case fenced = 2
+    /// The object is gone, or the daemon stops.
+    case closed = 3
+}

@@ -1,0 +1,31 @@
+/// What a frame asks for. The raw values are part of the wire format; gaps leave room for relatives.
+public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
+    // Control: the body is in the meta section.
+    case hello = 1
+    case create = 2
+    /// Opens an object and, for writing, fences everything older.
+    case open = 3
+    case close = 4
+    case stat = 5
+    case list = 6
+    case remove = 7
+    case resize = 8
+    /// Space and counters of the store.
+    case statistics = 9
+    /// Nothing but a reply: keeps an idle connection known to be alive.
+    case ping = 10
+
+    // Data: addressed by (handle, chunk, member, first block, count).
+    case read = 16
+    case write = 17
+    case flush = 18
+    /// Blocks become zero and stay so.
+    case writeZeroes = 19
+    /// Blocks become zero; the space is given back.
+    case discard = 20
+    /// Carries the completion mark, and nothing else.
+    case mark = 21
+
+    // From the server, unasked.
+    case event = 32
+}

@@ -1,0 +1,127 @@
+import Base
+import Testing
+import Wire
+
+/// A header in which every field has a value of its own, so that a swapped pair cannot hide.
+private func fullHeader() -> FrameHeader {
+    var header = FrameHeader(.write)
+    header.flags = .durable
+    header.requestID = 0x0102_0304_0506_0708
+    header.generation = 0x1112_1314_1516_1718
+    header.map = 0x2122_2324_2526_2728
+    header.session = 0x3132_3334_3536_3738
+    header.sequence = 0x4142_4344_4546_4748
+    header.mark = 0x5152_5354_5556_5758
+    header.deadlineOrStatus = 0x6162_6364
+    header.handle = 0x7172_7374
+    header.part = PartAddress(chunk: 0x8182_8384, member: 0x9192, incarnation: 0xb1b2_b3b4_b5b6_b7b8)
+    header.snapshot = 0xa1a2
+    header.firstBlock = 0xc1c2_c3c4
+    header.blockCount = 2
+    header.metaBytes = 8
+    header.payloadBytes = 8192
+    header.touched = 0xd1d2_d3d4_d5d6_d7d8
+    header.argument = 0xe1e2_e3e4_e5e6_e7e8
+    header.metaCheck = 0xf1f2_f3f4
+    return header
+}
+
+private func bytes(of header: FrameHeader) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0xee, count: FrameHeader.bytes)
+    bytes.withUnsafeMutableBytes { header.encode(to: $0.baseAddress!) }
+    return bytes
+}
+
+private func decode(_ bytes: [UInt8]) throws(Failure) -> FrameHeader {
+    let result: Result<FrameHeader, Failure> = bytes.withUnsafeBytes { raw in
+        do throws(Failure) { return .success(try FrameHeader.decode(raw.baseAddress!)) } catch { return .failure(error) }
+    }
+    return try result.get()
+}
+
+/// Recomputes the header's own check after a field was forged.
+private func sealed(_ bytes: [UInt8]) -> [UInt8] {
+    var bytes = bytes
+    let check = bytes.withUnsafeBytes { Checksum.of(UnsafeRawBufferPointer(rebasing: $0[..<124])) }
+    bytes.withUnsafeMutableBytes { $0.baseAddress!.store(check, at: 124) }
+    return bytes
+}
+
+@Suite struct FrameHeaderTests {
+    @Test func goldenBytesOfTheHeader() {
+        let golden = """
+            52535731010011020807060504030201181716151413121128272625242322213837363534333231484746454443424158575655545352516463626174737271\
+            8483828192 91a2a1c4c3c2c1020000000800000000200000b8b7b6b5b4b3b2b1d8d7d6d5d4d3d2d1e8e7e6e5e4e3e2e1f4f3f2f10000000000000000
+            """.filter { $0 != " " }
+        let hex = bytes(of: fullHeader())[..<124].map { hexadecimal(UInt64($0), digits: 2) }.joined()
+        #expect(hex == golden)
+    }
+
+    @Test func headerReadsBack() throws {
+        #expect(try decode(bytes(of: fullHeader())) == fullHeader())
+    }
+
+    @Test func everyFlippedBitIsNoticed() {
+        let good = bytes(of: fullHeader())
+        for bit in 0..<(FrameHeader.bytes * 8) {
+            var bad = good
+            bad[bit / 8] ^= 1 << (bit % 8)
+            #expect(throws: Failure.self) { try decode(bad) }
+        }
+    }
+
+    @Test func forgedLengthsAreRefusedThoughTheCheckIsRight() {
+        for (offset, value) in [(80, UInt32.max), (84, UInt32.max), (84, 8193), (80, 7), (76, 0), (76, 257), (76, UInt32.max)] {
+            var bad = bytes(of: fullHeader())
+            bad.withUnsafeMutableBytes { $0.baseAddress!.store(value, at: offset) }
+            #expect(throws: Failure.self, "value \(value) at \(offset)") { try decode(sealed(bad)) }
+        }
+    }
+
+    @Test func anotherProtocolVersionIsNamed() {
+        var bad = bytes(of: fullHeader())
+        bad[4] = 9
+        #expect {
+            try decode(sealed(bad))
+        } throws: { error in
+            (error as? Failure)?.status == .wrongVersion && "\(error)".contains("version 9")
+        }
+    }
+}
+
+@Suite struct MessageTests {
+    private func roundTrip<M: Message>(_ message: M) throws {
+        let encoded = message.encoded
+        #expect(try encoded.withUnsafeBytes { try M(decoding: $0) } == message)
+        for length in 0..<encoded.count {
+            #expect(throws: Failure.self, "\(M.self) cut to \(length)") {
+                try encoded[..<length].withUnsafeBytes { try M(decoding: $0) }
+            }
+        }
+    }
+
+    private var object: ObjectRecord {
+        ObjectRecord(
+            id: Identifier(high: 1, low: 2), name: "vm1", bytes: 1 << 30, layout: Layout(dataMembers: 3), generation: 4, map: 5,
+            createdMilliseconds: 6)
+    }
+
+    @Test func bodiesReadBackAndTruncatedOnesAreRefused() throws {
+        try roundTrip(Hello(role: .ost, cluster: Identifier(high: 1, low: 2), mountCounter: 7, software: "rawstor 0.1"))
+        try roundTrip(OpenRequest(name: "vm1", flags: [.write, .settle], nonce: Identifier(high: 3, low: 4)))
+        try roundTrip(OpenReply(object: object, highest: Version(generation: 7, sequence: 8), doubts: 9))
+        try roundTrip(NameRequest(name: "a/b"))
+        try roundTrip(StatReply(object: object, mappedBlocks: 10, hasWriter: true))
+        try roundTrip(ListReply(objects: [StatReply(object: object, mappedBlocks: 1, hasWriter: false)]))
+        try roundTrip(
+            StatisticsReply(
+                capacityBytes: 1, freeBytes: 2, usedBytes: 3, objects: 4, diskReads: 5, diskWrites: 6, diskWrittenBytes: 7, diskFlushes: 8,
+                damagedReads: 9))
+    }
+
+    @Test func goldenBytesOfAnOpen() {
+        let message = OpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 0x0102_0304_0506_0708, low: 0x1112_1314_1516_1718))
+        let hex = message.encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
+        #expect(hex == "0300766d31" + "01" + "01020304050607081112131415161718")
+    }
+}
