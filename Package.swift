@@ -7,6 +7,8 @@ let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // Deliberate bugs that tests switch on to prove that the checks fire; a release build contains none.
+    .define("MUTANTS", .when(configuration: .debug)),
     // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
     // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
@@ -29,6 +31,7 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("PartStore", ["Base", "Environment"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
     ]
