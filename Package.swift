@@ -29,5 +29,6 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         tests("BaseTests", ["Base"]),
+        tests("TidyTests", []),
     ]
 )
