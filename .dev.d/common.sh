@@ -38,13 +38,16 @@ need_swift() {
         die "Swift $have ($(command -v swift)) is too old, $want or newer is needed; get one from https://www.swift.org/install/linux and put its usr/bin first on the PATH"
 }
 
+# 0: everybody may use io_uring, 1: only administrators, 2: nobody. Kernels before 6.6 have no such switch.
+io_uring_switch() { cat /proc/sys/kernel/io_uring_disabled 2>/dev/null || echo 0; }
+
 # Only for verbs that talk to the kernel: the simulator runs anywhere.
 need_kernel() {
-    local release=${RAWSTOR_KERNEL_RELEASE:-$(uname -r)} disabled=0
+    local release disabled
+    release=$(uname -r)
     [[ $release =~ ^([0-9]+\.[0-9]+) ]] || die "cannot read the kernel's version from '$release'; Linux 6.1 or newer is needed"
     at_least "${BASH_REMATCH[1]}" 6.1 || die "Linux $release is too old: 6.1, the kernel of Debian 12, is the oldest that works; boot a newer one"
-    local switch=${RAWSTOR_IO_URING_SWITCH:-/proc/sys/kernel/io_uring_disabled}
-    if [[ -r $switch ]]; then disabled=$(<"$switch"); fi
+    disabled=$(io_uring_switch)
     if ((disabled == 2 || (disabled == 1 && EUID != 0))); then
         die "io_uring is switched off here (kernel.io_uring_disabled is $disabled); an administrator turns it on with: sysctl -w kernel.io_uring_disabled=0"
     fi

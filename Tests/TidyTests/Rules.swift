@@ -67,7 +67,7 @@ struct FileKind {
     /// Patches carry the style of the tree that they patch, and make wants tabs.
     var mayHaveTabs: Bool { path.hasPrefix("patches/") || path.hasSuffix("Makefile") }
     var mayHaveTrailingBlanks: Bool { path.hasSuffix(".patch") }
-    /// Prose and tables of figures are not folded, nor what other trees have written.
+    /// Prose is not folded, nor messages and help in scripts, nor what belongs into other trees.
     var mayHaveLongLines: Bool {
         path.hasSuffix(".md") || path.hasPrefix("patches/") || path.hasPrefix("dev") || path.hasPrefix(".dev.d/") || path == "LICENSE"
     }
