@@ -64,11 +64,9 @@ def commands(lines, start):
 
 @functools.cache
 def built(program):
-    for folder in ("release", "debug"):
-        path = ROOT / ".build" / folder / program
-        if path.exists():
-            return str(path)
-    return None
+    """Whichever build is newer: the other may be from before the docs were written."""
+    paths = [path for folder in ("release", "debug") if (path := ROOT / ".build" / folder / program).exists()]
+    return str(max(paths, key=lambda path: path.stat().st_mtime)) if paths else None
 
 
 @functools.cache
