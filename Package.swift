@@ -34,5 +34,6 @@ let package = Package(
         module("PartStore", ["Base", "Environment"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
+        tests("TidyTests", []),
     ]
 )
