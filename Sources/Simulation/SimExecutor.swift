@@ -21,7 +21,7 @@ final class SimExecutor: WorldExecutor, @unchecked Sendable {
         let index = ready.count > 1 ? random.below(ready.count) : 0
         let job = ready.remove(at: index)
         isRunning = true
-        job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+        job.runSynchronously(on: asUnownedTaskExecutor())
         isRunning = false
     }
 
@@ -29,7 +29,7 @@ final class SimExecutor: WorldExecutor, @unchecked Sendable {
     func runFirst() {
         let job = ready.removeFirst()
         isRunning = true
-        job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+        job.runSynchronously(on: asUnownedTaskExecutor())
         isRunning = false
     }
 
