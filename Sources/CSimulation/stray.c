@@ -1,6 +1,8 @@
 #define _GNU_SOURCE 1
 #include "CSimulation.h"
 
+#include <dlfcn.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,7 +29,7 @@ static void check(const char *where) {
     static const char text[] = "rawstor simulation: a task left the simulated world for the ";
     ssize_t ignored = write(2, text, sizeof text - 1);
     ignored = write(2, where, strlen(where));
-    ignored = write(2, "; start it with world.spawn\n", 28);
+    ignored = write(2, "; use what the world offers (spawn, wake)\n", 42);
     (void)ignored;
     abort();
 }
@@ -51,6 +53,22 @@ SWIFTCC static void on_deadline(
     long long sec, long long nsec, long long tsec, long long tnsec, int clock, void *job, enqueue_deadline_original original) {
     check("global executor with a deadline");
     original(sec, nsec, tsec, tnsec, clock, job);
+}
+
+/* Task.sleep and a hop to the main actor pass the hooks by: the runtime of Swift 6.3 hands them to libdispatch itself. So these two
+   functions of libdispatch are put in front of the library's; weak, so that a static libdispatch keeps its own. */
+__attribute__((weak)) void dispatch_async_f(void *queue, void *context, void (*work)(void *)) {
+    check("main executor or a dispatch queue");
+    static void (*next)(void *, void *, void (*)(void *));
+    if (!next) next = (void (*)(void *, void *, void (*)(void *)))dlsym(RTLD_NEXT, "dispatch_async_f");
+    next(queue, context, work);
+}
+
+__attribute__((weak)) void dispatch_after_f(uint64_t when, void *queue, void *context, void (*work)(void *)) {
+    check("real clock");
+    static void (*next)(uint64_t, void *, void *, void (*)(void *));
+    if (!next) next = (void (*)(uint64_t, void *, void *, void (*)(void *)))dlsym(RTLD_NEXT, "dispatch_after_f");
+    next(when, queue, context, work);
 }
 
 void rs_stray_install(void) {

@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 /* Tasks that leave the simulated worlds would run on real threads at real times. While a thread is between enter and leave, such an
-   enqueue (global executor, with or without a delay, and the main executor) stops the process with a message. */
+   enqueue (global executor, with or without a delay, main executor, dispatch queues) stops the process with a message. */
 void rs_stray_install(void);
 void rs_stray_enter(void);
 void rs_stray_leave(void);
