@@ -24,13 +24,16 @@ extern void (*swift_task_enqueueGlobalWithDeadline_hook)(
 /* Per thread, since a test runner's own tasks are on the global executor while simulated worlds run beside them. */
 static __thread int inside;
 
+static void say(const char *text) {
+    ssize_t ignored = write(2, text, strlen(text));
+    (void)ignored;
+}
+
 static void check(const char *where) {
     if (!inside) return;
-    static const char text[] = "rawstor simulation: a task left the simulated world for the ";
-    ssize_t ignored = write(2, text, sizeof text - 1);
-    ignored = write(2, where, strlen(where));
-    ignored = write(2, "; use what the world offers (spawn, wake)\n", 42);
-    (void)ignored;
+    say("rawstor simulation: a task left the simulated world for the ");
+    say(where);
+    say("; use what the world offers (spawn, wake)\n");
     abort();
 }
 

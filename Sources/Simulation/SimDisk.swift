@@ -14,9 +14,20 @@ public final class SimDisk {
         public var punches = 0
         public var bytesRead: UInt64 = 0
         public var bytesWritten: UInt64 = 0
+
+        public var operations: Int { reads + writes + flushes + punches }
     }
 
-    enum Kind: UInt8 { case free, read, write, flush, punch }
+    public enum Kind: UInt8, Sendable { case free, read, write, flush, punch }
+
+    /// One operation, as a test may want to make it fail.
+    public struct Access: Hashable, Sendable {
+        public var kind: Kind
+        /// How many operations of any kind began before it: for failing the first, the second, the nth.
+        public var number: Int
+        public var offset: UInt64
+        public var bytes: Int
+    }
 
     private struct Operation {
         var kind = Kind.free
@@ -32,6 +43,7 @@ public final class SimDisk {
         /// What a flush makes stable.
         var mark: UInt64 = 0
         var isSampled = false
+        var number = 0
     }
 
     public let path: String
@@ -39,6 +51,8 @@ public final class SimDisk {
     public internal(set) var media: Media
     /// Where a fault may destroy what cannot be had again from this disk alone: latent errors, rot, misdirected and lost writes.
     public var mayDamage: (Range<UInt64>) -> Bool = { _ in false }
+    /// Asked at the end of each operation; true makes it end with -EIO, as `FaultPlan` would.
+    public var fails: ((Access) -> Bool)?
     public private(set) var statistics = Statistics()
     public private(set) var history: DiskHistory?
     /// Completes nothing while set.
@@ -84,6 +98,7 @@ public final class SimDisk {
         slots[slot].ticket = ticket
         slots[slot].offset = offset
         slots[slot].isSampled = false
+        slots[slot].number = statistics.operations
         if let vectors { slots[slot].vectors.set(vectors) }
         let bytes = vectors == nil ? Int(length) : slots[slot].vectors.bytes
         slots[slot].bytes = bytes
@@ -160,10 +175,16 @@ public final class SimDisk {
         owner.finish(ticket, result)
     }
 
+    private func isFailing(_ slot: Int) -> Bool {
+        guard let fails else { return false }
+        let operation = slots[slot]
+        return fails(Access(kind: operation.kind, number: operation.number, offset: operation.offset, bytes: operation.bytes))
+    }
+
     private func finishRead(_ slot: Int) -> Int32 {
         let offset = slots[slot].offset
         let bytes = slots[slot].bytes
-        guard isInside(slot) else { return -Code.inputOutput }
+        guard isInside(slot), !isFailing(slot) else { return -Code.inputOutput }
         if bytes > 0, universe.faults.bitRot | universe.faults.latentError != 0 { drawDamage(offset, bytes) }
         guard media.isReadable(offset, bytes) else { return -Code.inputOutput }
         statistics.bytesRead += UInt64(bytes)
@@ -208,7 +229,7 @@ public final class SimDisk {
         guard isInside(slot) else { return -Code.noSpace }
         if bytes == 0 { return 0 }
         statistics.bytesWritten += UInt64(bytes)
-        if universe.strikes(universe.faults.writeError, .writeError) {
+        if isFailing(slot) || universe.strikes(universe.faults.writeError, .writeError) {
             landPart(slot)
             return -Code.inputOutput
         }
@@ -226,7 +247,7 @@ public final class SimDisk {
     }
 
     private func finishFlush(_ slot: Int) -> Int32 {
-        if universe.strikes(universe.faults.flushError, .flushError) {
+        if isFailing(slot) || universe.strikes(universe.faults.flushError, .flushError) {
             // What a failed flush leaves behind differs from system to system; nobody may count on either.
             if universe.random.coin() { loseUnflushed() }
             return -Code.inputOutput
@@ -237,7 +258,7 @@ public final class SimDisk {
     }
 
     private func finishPunch(_ slot: Int) -> Int32 {
-        guard isInside(slot) else { return -Code.inputOutput }
+        guard isInside(slot), !isFailing(slot) else { return -Code.inputOutput }
         // Undefined contents: zeros on one device, the old bytes on another.
         if universe.timing == .constant || universe.random.coin() { return 0 }
         var offset = slots[slot].offset

@@ -6,7 +6,7 @@ public final class SimHost {
     public let name: String
     public internal(set) var disks: [SimDisk] = []
     public private(set) var isUp = true
-    /// Seconds by which its calendar is off; decisions must not care.
+    /// By how much its calendar is off; decisions must not care.
     let wallClockSkewMilliseconds: UInt64
     let number: Int32
     var nextPort: UInt16 = 49152
@@ -35,7 +35,7 @@ public final class SimHost {
         return disk
     }
 
-    /// The empty or full disk at this path.
+    /// What `addDisk` or a process has made at this path.
     public func disk(_ path: String) -> SimDisk? { disks.first { $0.path == path } }
 
     /// A new process, with nothing attached.

@@ -485,6 +485,14 @@ final class SimNetwork {
         planReset(of: socket.peer)
     }
 
+    func breakConnections(_ left: SimHost, _ right: SimHost) {
+        for socket in sockets {
+            guard let socket, socket.host === left, let peer = sockets[Int(socket.peer)], peer.host === right else { continue }
+            universe.count(.reset)
+            breakDown(socket)
+        }
+    }
+
     private func planReset(of number: Int32) {
         guard let socket = sockets[Int(number)], !socket.isClosed, !socket.isReset, !socket.isResetPlanned else { return }
         socket.isResetPlanned = true

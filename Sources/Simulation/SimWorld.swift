@@ -19,7 +19,9 @@ public final class SimWorld: World, @unchecked Sendable {
     public unowned(unsafe) let host: SimHost
     private let jobs = SimExecutor()
     private var generator: Random
-    private var schedule: Random
+    /// Apart from each other: a build that makes a job more or less must not move the batches.
+    private var batchChoices: Random
+    private var jobChoices: Random
     private let started: Instant
     private var ended = Instant.zero
     private var stalledUntil: UInt64 = 0
@@ -68,7 +70,8 @@ public final class SimWorld: World, @unchecked Sendable {
         self.name = name
         self.number = number
         generator = universe.random.split()
-        schedule = universe.random.split()
+        batchChoices = universe.random.split()
+        jobChoices = universe.random.split()
         // Clocks of different processes have nothing in common.
         started = universe.now
         jobs.wakeUp = { [unowned(unsafe) self] in planTurn() }
@@ -183,7 +186,7 @@ public final class SimWorld: World, @unchecked Sendable {
 
     private func deliver() {
         var count = ready.count - readyHead
-        if count > 1, universe.timing == .drawn, schedule.coin() { count = 1 + schedule.below(count) }
+        if count > 1, universe.timing == .drawn, batchChoices.coin() { count = 1 + batchChoices.below(count) }
         for _ in 0..<count {
             let completion = ready[readyHead]
             readyHead += 1
@@ -228,11 +231,7 @@ public final class SimWorld: World, @unchecked Sendable {
         // Bounded, so that a task that waits for nothing cannot keep completions away for ever.
         var budget = 1000
         while isAlive, jobs.count > 0, budget > 0 {
-            if universe.timing == .constant {
-                jobs.runFirst()
-            } else {
-                jobs.runOne(&schedule)
-            }
+            if universe.timing == .constant { jobs.runFirst() } else { jobs.runAny(&jobChoices) }
             budget -= 1
         }
     }

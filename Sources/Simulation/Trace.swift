@@ -4,6 +4,9 @@ public struct Trace: Hashable, Sendable {
     public private(set) var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     /// How many words were folded in: where two runs part, seen from both sides.
     public private(set) var count: UInt64 = 0
+    /// Keeps every word from now on: to find where two runs part.
+    public var isRecorded = false
+    public private(set) var words: [UInt64] = []
 
     @inline(__always)
     mutating func fold(_ word: UInt64) {
@@ -11,6 +14,7 @@ public struct Trace: Hashable, Sendable {
         let mixed = (hash ^ word) &* 0x0000_0100_0000_01b3
         hash = mixed << 23 | mixed >> 41
         count &+= 1
+        if _slowPath(isRecorded) { words.append(word) }
     }
 
     mutating func fold(_ text: String) {

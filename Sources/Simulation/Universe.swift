@@ -15,7 +15,7 @@ public final class Universe {
     public private(set) var now = Instant.zero
     /// The faults that happen by themselves. A test may change them at any time.
     public var faults: FaultPlan
-    public internal(set) var trace = Trace()
+    public var trace = Trace()
     public private(set) var counts = FaultCounts()
     /// Events that took place.
     public private(set) var events = 0
@@ -42,7 +42,7 @@ public final class Universe {
     private var eventsOfThisInstant = 0
 
     /// A process that spins without time passing is a bug worth a message.
-    private static let eventsPerInstantMax = 5_000_000
+    private static let eventsPerInstantMax = 200_000
 
     public init(seed: UInt64, faults: FaultPlan = .none, timing: Timing = .drawn) {
         self.seed = seed
@@ -120,6 +120,9 @@ public final class Universe {
         network.open(left.number, right.number)
         network.open(right.number, left.number)
     }
+
+    /// Resets every connection between the two hosts.
+    public func breakConnections(_ left: SimHost, _ right: SimHost) { network.breakConnections(left, right) }
 
     func count(_ fault: Fault, _ times: Int = 1) { counts.add(fault, times) }
 

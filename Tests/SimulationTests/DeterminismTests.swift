@@ -44,6 +44,25 @@ import Testing
         #expect(run([1, 2, 3]) != run([3, 2, 1]))
     }
 
+    @Test func recordedTraceShowsWhereRunsPart() {
+        func run(_ interval: Interval) -> Trace {
+            let universe = Universe(seed: 1, timing: .constant)
+            universe.trace.isRecorded = true
+            let world = universe.addHost("a").start("a")
+            let recorder = Recorder(world)
+            _ = world.wake(at: .zero + .seconds(1), recorder.ticket())
+            _ = world.wake(at: .zero + .seconds(2) + interval, recorder.ticket())
+            universe.run(for: .seconds(3))
+            return universe.trace
+        }
+        let first = run(.seconds(0))
+        let second = run(Interval(nanoseconds: 1))
+        #expect(first.words.count == Int(first.count))
+        let parting = zip(first.words, second.words).prefix { $0 == $1 }.count
+        #expect(parting > 0 && parting < first.words.count)
+        #expect(first.words[parting] == 2_000_000_000)
+    }
+
     @Test func constantTimingIsTheSameForEverySeed() {
         func run(_ seed: UInt64) -> Int {
             let scenario = Scenario(seed: seed, timing: .constant, requests: 50)

@@ -147,6 +147,20 @@ import Testing
         _ = try bench.world.openDisk("/new", .create(bytes: 4096))
     }
 
+    @Test func testMayFailTheNthOperation() throws {
+        for number in 0..<3 {
+            let bench = try DiskBench(seed: 1)
+            bench.disk.fails = { $0.number == number }
+            let memory = Memory(4096)
+            bench.write(memory, at: 0, 0)
+            #expect(bench.finish(0) == (number == 0 ? -5 : 0))
+            bench.world.flush(bench.id, bench.recorder.ticket(1))
+            #expect(bench.finish(1) == (number == 1 ? -5 : 0))
+            bench.read(memory, at: 0, 2)
+            #expect(bench.finish(2) == (number == 2 ? -5 : 0))
+        }
+    }
+
     @Test func swarmTurnsEachKindOnAndOff() {
         var on = 0
         var off = 0

@@ -234,6 +234,15 @@ private struct Wire {
         #expect(wire.atServer.result(of: 2) == -104)
     }
 
+    @Test func testMayBreakConnections() throws {
+        let wire = try Wire(seed: 1)
+        let memory = Memory(1)
+        wire.receive(memory, 0..<1, 1)
+        wire.universe.breakConnections(wire.client.host, wire.server.host)
+        wire.universe.run(for: .seconds(1))
+        #expect(wire.atServer.result(of: 1) == -104)
+    }
+
     @Test func clogsEndByThemselves() throws {
         var plan = FaultPlan()
         plan.clog = 1_000_000
