@@ -349,7 +349,8 @@ public final class SimDisk {
         let slots = waiting
         waiting.removeAll()
         for slot in slots {
-            universe.push(.disk, after: universe.drawn(1_000, 100_000, constant: 1_000), a: number, b: slot, generation: self.slots[Int(slot)].generation)
+            let delay = universe.drawn(1_000, 100_000, constant: 1_000)
+            universe.push(.disk, after: delay, a: number, b: slot, generation: self.slots[Int(slot)].generation)
         }
     }
 

@@ -126,7 +126,8 @@ final class SimNetwork {
             socket.heldWindow = false
         }
         for number in heldAttempts where !attempts[Int(number)].isDone {
-            universe.push(attempts[Int(number)].socket >= 0 || attempts[Int(number)].result != 0 ? .connectAnswer : .connectArrive, after: latency(), a: number)
+            let isAnswered = attempts[Int(number)].socket >= 0 || attempts[Int(number)].result != 0
+            universe.push(isAnswered ? .connectAnswer : .connectArrive, after: latency(), a: number)
         }
     }
 
@@ -374,15 +375,14 @@ final class SimNetwork {
 
     private func transmit(_ segment: Socket.Segment, to peer: Socket) {
         peer.segments.append(segment)
-        peer.lastArrival = max(peer.lastArrival, universe.now.nanoseconds + latency())
-        universe.push(.arrive, at: peer.lastArrival, a: peer.number)
+        // Each arrival takes the oldest segment, whichever it was drawn for: bytes cannot overtake each other.
+        universe.push(.arrive, after: latency(), a: peer.number)
     }
 
     func arrived(_ number: Int32) {
         guard let socket = sockets[Int(number)], let peer = sockets[Int(socket.peer)] else { return }
         drawFaults(socket)
-        // Behind what is held already, or it would overtake.
-        if socket.heldArrivals > 0 || isBlocked(peer.host, socket.host) {
+        if isBlocked(peer.host, socket.host) {
             socket.heldArrivals += 1
             return hold(socket, from: peer.host, to: socket.host)
         }

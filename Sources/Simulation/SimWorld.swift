@@ -218,8 +218,8 @@ public final class SimWorld: World, @unchecked Sendable {
         let index = completion.ticket.sink.index
         sinks[Int(index)].underWay -= 1
         guard let sink = sinks[Int(index)].sink else { return reuse(index) }
-        universe.trace.fold(
-            UInt64(UInt32(bitPattern: number)) << 48 ^ UInt64(index) << 32 ^ UInt64(completion.ticket.token) ^ UInt64(UInt32(bitPattern: completion.result)) << 20)
+        universe.trace.fold(UInt64(UInt32(bitPattern: number)) << 48 | UInt64(index) << 32 | UInt64(completion.ticket.token))
+        universe.trace.fold(UInt64(UInt32(bitPattern: completion.result)))
         if !sinks[Int(index)].isTouched {
             sinks[Int(index)].isTouched = true
             touched.append(index)
@@ -337,7 +337,9 @@ public final class SimWorld: World, @unchecked Sendable {
     }
 
     private func open(_ disk: DiskID) -> SimDisk {
-        guard Int(disk.index) < disks.count, let found = disks[Int(disk.index)] else { unreachable("process \(name): disk \(disk.index) is not open") }
+        guard Int(disk.index) < disks.count, let found = disks[Int(disk.index)] else {
+            unreachable("process \(name): disk \(disk.index) is not open")
+        }
         return found
     }
 

@@ -26,8 +26,6 @@ final class Socket {
     var read: UInt64 = 0
     var segments: [Segment] = []
     var segmentsHead = 0
-    /// Bytes of one direction arrive in order.
-    var lastArrival: UInt64 = 0
     /// The end of the peer's bytes is at `arrived`.
     var isEnded = false
 

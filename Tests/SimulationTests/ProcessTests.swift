@@ -134,6 +134,17 @@ import Testing
         }
     }
 
+    @Test func jobThatIsReadyAtTheKillNeverRuns() {
+        let universe = Universe(seed: 1)
+        let world = universe.addHost("a").start("a")
+        var steps = 0
+        world.spawn { steps += 1 }
+        #expect(world.outstanding.jobs == 1)
+        world.kill()
+        universe.run(for: .seconds(1))
+        #expect(steps == 0)
+    }
+
     @Test func jobsRunInADrawnOrder() {
         func run(_ seed: UInt64) -> [Int] {
             let universe = Universe(seed: seed)
