@@ -35,5 +35,14 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("TidyTests", []),
+        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+        // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
+        .executableTarget(
+            name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
+            swiftSettings: strict),
+        tests("BaseTests", ["Base"]),
+        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
     ]
 )
