@@ -24,10 +24,12 @@ let package = Package(
     name: "rawstor",
     targets: [
         .systemLibrary(name: "CISAL"),
-        .systemLibrary(name: "CURing"),
-        .systemLibrary(name: "CSystem"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("BaseTests", ["Base"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )
