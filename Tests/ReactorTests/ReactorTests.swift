@@ -64,8 +64,8 @@ import Testing
             #expect(thread() == here)
             await bench.operations.sleep(.milliseconds(1))
             #expect(thread() == here)
-            let child = Task { thread() }
-            #expect(await child.value == here)
+            async let child = threadOfAChild()
+            #expect(await child == here)
             #expect(await member.threadOfATask() == here)
         }
     }
@@ -257,12 +257,14 @@ private final class Tally: @unchecked Sendable {
     var elsewhere = 0
 }
 
+@concurrent private func threadOfAChild() async -> UInt { thread() }
+
 private actor Member {
     private let reactor: Reactor
     init(_ reactor: Reactor) { self.reactor = reactor }
     nonisolated var unownedExecutor: UnownedSerialExecutor { reactor.executor.asUnownedSerialExecutor() }
     func threadOfACall() -> UInt { thread() }
-    func threadOfATask() async -> UInt { await Task { thread() }.value }
+    func threadOfATask() async -> UInt { await Task { self.threadOfACall() }.value }
 }
 
 /// A caller-driven reactor with its poll loop, passed from thread to thread.

@@ -139,8 +139,16 @@ import Testing
             let (left, right) = try await pair(bench)
             let memory = bench.memory(4096)
             defer { memory.deallocate() }
-            bench.reactor.spawn { bench.reactor.shutdown(left) }
-            #expect(await bench.operations.receive(left, into: memory) == 0)
+            let sink = Recorder()
+            let id = bench.reactor.attach(sink)
+            withVector(memory) { bench.reactor.receive(left, into: $0, Ticket(id, 1)) }
+            await bench.operations.sleep(.milliseconds(1))
+            await withUnsafeContinuation { done in
+                sink.onCompleted = { _, _ in done.resume() }
+                bench.reactor.shutdown(left)
+            }
+            #expect(sink.completions.map { $0.result } == [0])
+            bench.reactor.detach(id)
             #expect(await bench.operations.receive(right, into: memory) == 0)
             #expect(await bench.operations.send(left, memory) == false)
             bench.reactor.close(left)
@@ -152,8 +160,17 @@ import Testing
         try await withReactor { bench in
             let listener = try bench.reactor.listen(on: .tcp(host: "127.0.0.1", port: 0))
             let endpoint = bench.reactor.endpoint(of: listener)
-            bench.reactor.spawn { bench.reactor.closeListener(listener) }
-            #expect(await bench.operations.accept(listener) == .failure(Errno(ECANCELED)))
+            let sink = Recorder()
+            let id = bench.reactor.attach(sink)
+            bench.reactor.accept(listener, Ticket(id, 1))
+            // Long enough for the kernel to have it.
+            await bench.operations.sleep(.milliseconds(1))
+            await withUnsafeContinuation { done in
+                sink.onCompleted = { _, _ in done.resume() }
+                bench.reactor.closeListener(listener)
+            }
+            #expect(sink.completions.map { $0.result } == [-ECANCELED])
+            bench.reactor.detach(id)
             bench.reactor.closeListener(try bench.reactor.listen(on: endpoint))
         }
     }
