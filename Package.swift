@@ -26,8 +26,8 @@ let package = Package(
     name: "rawstor",
     targets: [
         .systemLibrary(name: "CISAL"),
-        .systemLibrary(name: "CURing"),
-        .systemLibrary(name: "CSystem"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
@@ -44,5 +44,8 @@ let package = Package(
             swiftSettings: strict),
         tests("BaseTests", ["Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        tests("BaseTests", ["Base"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )
