@@ -34,6 +34,7 @@ let package = Package(
         module("PartStore", ["Base", "Environment"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
+        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("TidyTests", []),
         // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         .target(name: "CSimulation"),
@@ -42,10 +43,8 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
-        tests("BaseTests", ["Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
-        tests("BaseTests", ["Base"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )

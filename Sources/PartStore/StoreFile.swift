@@ -44,7 +44,7 @@ public enum StoreFile {
         var superblock = loader.superblock
         superblock.revision += 1
         superblock.mountCounter += 1
-        if afterFailure || superblock.hostBoot != world.hostBoot || superblock.boot == .zero {
+        if afterFailure || superblock.hostBoot != world.hostBoot || superblock.boot == .zero || world.hostBoot == .zero {
             superblock.boot = Identifier(wallClockMilliseconds: world.wallClockMilliseconds, random: (world.random(), world.random()))
         }
         superblock.hostBoot = world.hostBoot

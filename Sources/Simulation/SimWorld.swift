@@ -254,6 +254,8 @@ public final class SimWorld: World, @unchecked Sendable {
 
     public func random() -> UInt64 { generator.next() }
 
+    public var hostBoot: Identifier { host.boot }
+
     public var executor: any WorldExecutor { jobs }
 
     public func log(_ level: LogLevel, _ message: String, _ fields: [LogField]) {
