@@ -112,6 +112,7 @@ public final class SimWorld: World, @unchecked Sendable {
         isAlive = false
         jobs.wakeUp = {}
         sinks.removeAll()
+        timers.removeAll()
         disks.removeAll()
         ready.removeAll()
         for block in memory { if let base = block.baseAddress { rs_sim_unmap(base, block.count) } }
