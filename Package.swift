@@ -29,7 +29,9 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("VolumeEngine", ["Base", "Wire"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
     ]
 )
