@@ -30,6 +30,7 @@ let package = Package(
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
         module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),

@@ -81,6 +81,7 @@ public struct VolumeEngine: ~Copyable {
     /// Nothing left to say: every write is acknowledged, durable, and its mark told.
     public var isSettled: Bool { activeCount == 0 && !order.isUnsettled }
 
+    public var hasEffects: Bool { !effects.isEmpty }
     public mutating func popEffect() -> Effect? { effects.pop() }
 
     /// Takes an operation, or says at once why not. The vectors are copied; their memory belongs to the engine until the completion.
