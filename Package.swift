@@ -31,8 +31,16 @@ let package = Package(
         module("Wire", ["Base"]),
         module("VolumeEngine", ["Base", "Wire"]),
         module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
+        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+        // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
+        .executableTarget(
+            name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
+            swiftSettings: strict),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
     ]
 )
