@@ -41,6 +41,7 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
     ]
 )
