@@ -36,6 +36,8 @@ let package = Package(
         tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("TidyTests", []),
+        module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
         // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         .target(name: "CSimulation"),
         module("Simulation", ["Base", "Environment", "CSimulation"]),
@@ -43,6 +45,8 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
