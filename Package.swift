@@ -29,6 +29,7 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("OSTEngine", ["Base", "Wire", "PartStore"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
     ]
