@@ -24,13 +24,15 @@ let package = Package(
     name: "rawstor",
     targets: [
         .systemLibrary(name: "CISAL"),
-        .systemLibrary(name: "CURing"),
-        .systemLibrary(name: "CSystem"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )
