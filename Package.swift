@@ -31,6 +31,8 @@ let package = Package(
         module("Wire", ["Base"]),
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
+        module("Arguments", ["Base"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
