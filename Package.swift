@@ -7,6 +7,8 @@ let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // Deliberate bugs that tests switch on to prove that the checks fire; a release build contains none.
+    .define("MUTANTS", .when(configuration: .debug)),
     // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
     // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
@@ -37,6 +39,20 @@ let package = Package(
         tests("OSTDaemonTests", ["Base", "Environment", "OSTDaemon"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
+        module("PartStore", ["Base", "Environment"]),
+        tests("BaseTests", ["Base"]),
+        tests("WireTests", ["Wire", "Base"]),
+        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("TidyTests", []),
+        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+        // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
+        .executableTarget(
+            name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
+            swiftSettings: strict),
+        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )

@@ -10,6 +10,9 @@ public enum Limits {
     public static let metaBytesMax = 64 << 10
     public static let nameBytesMax = 128
 
+    /// Blocks of one write-zeroes or discard request: each of them is listed in doubt until the mark passes it.
+    public static let zeroBlocksMax = 4096
+
     // Volumes
     public static let chunkBytesDefault: UInt64 = 4 << 20
     public static let volumeBytesMax: UInt64 = 1 << 50
@@ -58,6 +61,7 @@ public enum Limits {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
+        invariant(zeroBlocksMax * 4 <= doubtsMax, "a discard fits the doubt list")
         invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")
         invariant(keepAliveInterval < idleTimeout, "a live client is never idle")

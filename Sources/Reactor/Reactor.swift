@@ -67,6 +67,7 @@ public final class Reactor: World, @unchecked Sendable {
         operations = OperationTable(capacity: options.operationsMax)
         reactorExecutor = ReactorExecutor(inbox)
         epoch = rs_monotonic_nanoseconds()
+        hostBoot = Reactor.bootOfThisMachine
         words = .allocate(capacity: 3)
         words.initialize(repeating: 0, count: 3)
         connector = Connector(self)
@@ -86,6 +87,16 @@ public final class Reactor: World, @unchecked Sendable {
     private var clock: Instant { Instant(nanoseconds: rs_monotonic_nanoseconds() - epoch) }
     public var wallClockMilliseconds: UInt64 { rs_wall_clock_milliseconds() }
     public func random() -> UInt64 { randomGenerator.next() }
+    public let hostBoot: Identifier
+
+    /// Zero, which is never equal to a boot that is known, where the kernel does not tell.
+    private static var bootOfThisMachine: Identifier {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 40) { text in
+            guard let base = text.baseAddress else { return .zero }
+            rs_boot_id(base)
+            return Identifier(text: String(cString: base)) ?? .zero
+        }
+    }
     public var executor: any WorldExecutor { reactorExecutor }
 
     public func log(_ level: LogLevel, _ message: String, _ fields: [LogField]) {

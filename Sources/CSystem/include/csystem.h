@@ -11,6 +11,8 @@
 uint64_t rs_monotonic_nanoseconds(void);
 uint64_t rs_wall_clock_milliseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
+/* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
+void rs_boot_id(char text[40]);
 /* A number that differs between all threads alive, and is never 0. */
 uintptr_t rs_thread(void);
 /* A detached thread with all signals blocked. */
