@@ -40,8 +40,6 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         module("PartStore", ["Base", "Environment"]),
-        tests("BaseTests", ["Base"]),
-        tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("TidyTests", []),
         module("VolumeEngine", ["Base", "Wire"]),
@@ -56,7 +54,6 @@ let package = Package(
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
-        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )
