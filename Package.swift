@@ -31,18 +31,16 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
-        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        module("PartStore", ["Base", "Environment"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
         module("Arguments", ["Base"]),
-        tests("ArgumentsTests", ["Arguments", "Base"]),
-        tests("OSTDaemonTests", ["Base", "Environment", "OSTDaemon"]),
-        tests("BaseTests", ["Base"]),
-        tests("WireTests", ["Wire", "Base"]),
-        module("PartStore", ["Base", "Environment"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("TidyTests", []),
         // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         .target(name: "CSimulation"),
@@ -54,5 +52,9 @@ let package = Package(
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
+        .executableTarget(
+            name: "rawstor-ost",
+            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            swiftSettings: strict),
     ]
 )
