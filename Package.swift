@@ -31,7 +31,7 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
-        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        module("PartStore", ["Base", "Environment"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
         module("Arguments", ["Base"]),
@@ -40,7 +40,12 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         module("PartStore", ["Base", "Environment"]),
+        tests("BaseTests", ["Base"]),
+        tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("TidyTests", []),
         module("VolumeEngine", ["Base", "Wire"]),
         module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
@@ -55,5 +60,9 @@ let package = Package(
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
+        .executableTarget(
+            name: "rawstor-ost",
+            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            swiftSettings: strict),
     ]
 )

@@ -22,7 +22,7 @@ public enum ByteSize {
         var power = 0
         while power + 1 < units.count, bytes >> UInt64(10 * (power + 2)) > 0 { power += 1 }
         let unit = UInt64(1) << UInt64(10 * (power + 1))
-        let tenths = bytes / unit * 10 + (bytes % unit) / (unit / 10 + 1)
+        let tenths = bytes / unit * 10 + (bytes % unit) * 10 / unit
         return "\(tenths / 10).\(tenths % 10) \(units[power])iB"
     }
 }

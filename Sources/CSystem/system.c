@@ -1,6 +1,7 @@
 #define _GNU_SOURCE 1
 #include "csystem.h"
 
+#include <stdlib.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -150,4 +151,9 @@ void rs_boot_id(char text[40]) {
     ssize_t count = read(descriptor, text, 36);
     if (count != 36) text[0] = 0;
     close(descriptor);
+}
+
+void rs_exit(int code)
+{
+    exit(code);
 }

@@ -40,7 +40,8 @@ extension OSTEngine {
     }
 
     private func isCurrentSession(_ header: FrameHeader, _ handle: UnsafeMutablePointer<Handle>) -> Bool {
-        handle.pointee.state != .replaced && header.session == handle.pointee.session
+        if mutated(.acceptsOldSession) { return true }
+        return handle.pointee.state != .replaced && header.session == handle.pointee.session
     }
 
     /// The blocks are within their chunk, and the chunk within the object. Sums are of small numbers: none overflows.

@@ -54,24 +54,16 @@ extension OSTEngine {
         let count = request.pointee.header.blockCount
         let memory = buffers.payload(of: request.pointee.buffer)
         let checks = buffers.checks(of: request.pointee.buffer, blockCount: count)
-        guard checksMatch(memory, checks, count) else {
+        counters.writtenBytes += UInt64(count) * UInt64(Block.bytes)
+        // P4: the store compares payload and checks before it takes anything.
+        let taken = store.write(tag: slot, writeTarget(slot), memory: memory, checks: UnsafeRawPointer(checks))
+        if taken == .checksumMismatch {
             hit(.checksumMismatch)
             log(
                 .warning, "the payload of a write does not match its checks",
                 ["client": connections[index].peer, "request": "\(request.pointee.header.requestID)"])
-            return answer(slot, .checksumMismatch)
         }
-        counters.writtenBytes += UInt64(count) * UInt64(Block.bytes)
-        submitted(slot, store.write(tag: slot, writeTarget(slot), memory: memory, checks: UnsafeRawPointer(checks)))
-    }
-
-    /// P4: what was altered between the client and here is refused before anything is written.
-    private func checksMatch(_ memory: UnsafeMutableRawPointer, _ checks: UnsafeMutableRawPointer, _ count: UInt32) -> Bool {
-        for block in 0..<Int(count) {
-            let bytes = UnsafeRawBufferPointer(start: memory + block * Block.bytes, count: Block.bytes)
-            guard Checksum.of(bytes) == checks.load(UInt32.self, at: block * 4) else { return false }
-        }
-        return true
+        submitted(slot, taken)
     }
 
     // Read

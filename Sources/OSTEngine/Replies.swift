@@ -55,7 +55,7 @@ extension OSTEngine {
         case .write, .writeZeroes, .discard, .flush, .mark, .open:
             reply.handle = request.pointee.header.handle
             // A handle that is gone may have been the last thing that kept the object.
-            if isHandleOpen(request.pointee.connection, request.pointee.handleIndex, request.pointee.object) {
+            if isHandleOpen(request.pointee.connection, request.pointee.handleIndex, request.pointee.object), storeFailure == nil {
                 reply.mark = store.durableSequence(of: request.pointee.object)
             }
         case .event: reply.argument = request.pointee.header.argument

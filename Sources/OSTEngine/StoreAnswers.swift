@@ -33,6 +33,8 @@ extension OSTEngine {
 
     private mutating func damaged(_ object: ObjectNumber, _ part: PartAddress, _ block: UInt32) {
         hit(.damagedRead)
+        // A read may outlive the removal of its object.
+        guard store.exists(object) else { return }
         let record = store.record(of: object)
         let offset = UInt64(part.chunk) * record.layout.chunkBytes + UInt64(block) * UInt64(Block.bytes)
         log(

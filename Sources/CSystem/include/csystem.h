@@ -35,6 +35,8 @@ void rs_eventfd_clear(int descriptor);
 
 /* Signals */
 void rs_ignore_sigpipe(void);
+/* Ends the process with this code. */
+_Noreturn void rs_exit(int code);
 /* Blocks the signals in this thread and lets them arrive at `descriptor` (-1: a new one). */
 int rs_signalfd(int descriptor, const int *signals, int count);
 enum { rs_signal_record_bytes = 128 };
