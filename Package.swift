@@ -22,6 +22,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "rawstor",
+    products: [
+        // Installed as librawstor.so.1. The name differs because the executable `rawstor` has taken the other one.
+        .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"]),
+    ],
     targets: [
         .systemLibrary(name: "CISAL"),
         .systemLibrary(name: "CURing"),
@@ -29,6 +33,16 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        .target(name: "CRawstor"),
+        .target(
+            name: "LibRawstor", dependencies: ["CRawstor", "Base"], swiftSettings: strict,
+            // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map.
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-Xlinker", "-soname=librawstor.so.1", "-Xlinker",
+                    "--version-script=\(Context.packageDirectory)/packaging/librawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
+                ])
+            ]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
     ]
