@@ -24,18 +24,19 @@ let package = Package(
     name: "rawstor",
     products: [
         // Installed as librawstor.so.1. The name differs because the executable `rawstor` has taken the other one.
-        .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"]),
+        .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"])
     ],
     targets: [
         .systemLibrary(name: "CISAL"),
-        .systemLibrary(name: "CURing"),
-        .systemLibrary(name: "CSystem"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         .target(name: "CRawstor"),
         .target(
-            name: "LibRawstor", dependencies: ["CRawstor", "Base"], swiftSettings: strict,
+            name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Reactor"], swiftSettings: strict,
             // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map.
             linkerSettings: [
                 .unsafeFlags([
@@ -44,6 +45,7 @@ let package = Package(
                 ])
             ]),
         tests("BaseTests", ["Base"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
         tests("WireTests", ["Wire", "Base"]),
     ]
 )
