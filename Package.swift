@@ -44,8 +44,19 @@ let package = Package(
                     "--version-script=\(Context.packageDirectory)/packaging/librawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
                 ])
             ]),
+        module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
+        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+        // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
+        .executableTarget(
+            name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
+            swiftSettings: strict),
         tests("BaseTests", ["Base"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
         tests("WireTests", ["Wire", "Base"]),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
     ]
 )

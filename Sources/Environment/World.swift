@@ -14,6 +14,7 @@ public protocol World: AnyObject, Sendable {
     func random() -> UInt64
     var executor: any WorldExecutor { get }
     func log(_ level: LogLevel, _ message: String, _ fields: [LogField])
+    func mark(_ name: StaticString)
 
     /// Page-aligned zeroed memory that disks and streams reach fastest. It lives as long as the world; ask once, at start.
     func allocate(bytes: Int) throws(Failure) -> UnsafeMutableRawBufferPointer
