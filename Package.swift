@@ -36,12 +36,15 @@ let package = Package(
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         .target(name: "CRawstor"),
         .target(
-            name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Reactor"], swiftSettings: strict,
-            // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map.
+            name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
+            swiftSettings: strict,
+            // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map. It stays
+            // mapped after dlclose, since the Swift runtime leaves destructors behind that run when a thread ends.
             linkerSettings: [
                 .unsafeFlags([
                     "-static-stdlib", "-Xlinker", "-soname=librawstor.so.1", "-Xlinker",
                     "--version-script=\(Context.packageDirectory)/packaging/librawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
+                    "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
         module("VolumeEngine", ["Base", "Wire"]),

@@ -25,7 +25,7 @@ private func text(_ result: Int32) -> StaticString {
     case -110: "the deadline has passed"
     case -111: "the daemon cannot be reached"
     case -116: "another writer has opened the volume; close this handle"
-    case -125: "the volume was closed while the operation was under way"
+    case -125: "the volume was closed before the operation had ended"
     default: "unknown error"
     }
 }

@@ -53,7 +53,7 @@
  *     -EROFS         the volume was opened with RAWSTOR_OPEN_READ_ONLY
  *     -ENOSPC        the store is full                   -EIO            the disk failed or a block is damaged; never wrong data
  *     -ETIMEDOUT     the deadline has passed             -ECONNREFUSED   the daemon could not be reached within the deadline
- *     -ECANCELED     the volume or context was closed while the operation was under way
+ *     -ECANCELED     the volume was closed, or the context destroyed, before the operation had ended
  *     -EBADF         the volume is closed                -EPROTO         the other side speaks another protocol, or nonsense
  *     -EDEADLK       called from inside a callback       -EOPNOTSUPP     known but not supported
  *     -ENOMEM        out of memory                       -EACCES         not allowed
@@ -114,8 +114,8 @@ int rawstor_context_options_parse(struct rawstor_context_options *options, const
 
 int rawstor_context_create(const struct rawstor_context_options *options, rawstor_context **context);
 
-/* Closes the volumes that are open, with callbacks for what is under way, and frees the context. Blocks for a few seconds at most.
- * -EDEADLK inside a callback: then nothing has happened. NULL is allowed. */
+/* Closes the volumes that are open (see rawstor_volume_close) and frees the context; other operations are called back with -ECANCELED.
+ * Blocks for a few seconds at most. -EDEADLK inside a callback: then nothing has happened. NULL is allowed. */
 int rawstor_context_destroy(rawstor_context *context);
 
 /* A descriptor that becomes readable when rawstor_context_process() has something to do; for poll, select or epoll, level-triggered.
@@ -135,8 +135,8 @@ const char *rawstor_error_message(const rawstor_context *context);
 
 /* ---- Volumes ----
  *
- * A URL is ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/' and '-' and begins
- * with a letter or digit. HOST is a name, an IPv4 address, or an IPv6 address in brackets. */
+ * A URL is ost://HOST[:PORT]/NAME (port 7710) or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/'
+ * and '-' and begins with a letter or digit. HOST is a name, an IPv4 address, or an IPv6 address in brackets. */
 
 /* Without these two a volume is opened for writing, which one handle at a time may do (-EBUSY). */
 #define RAWSTOR_OPEN_READ_ONLY UINT64_C(1)
@@ -176,8 +176,8 @@ int rawstor_volume_options_parse(struct rawstor_volume_options *options, const c
 int rawstor_volume_open(rawstor_context *context, const char *url, const struct rawstor_volume_options *options,
                         rawstor_volume **volume, rawstor_callback callback, void *argument);
 
-/* Operations under way get their callbacks with -ECANCELED first; they may or may not have happened. Does not flush. No other call
- * on the volume is allowed from here on. `callback` may be NULL. */
+/* Takes no more operations. Those under way end first, with their own results, or with -ECANCELED after five seconds; then comes the
+ * callback. Does not flush. No other call on the volume is allowed from here on. `callback` may be NULL. */
 int rawstor_volume_close(rawstor_volume *volume, rawstor_callback callback, void *argument);
 
 struct rawstor_volume_limits {
