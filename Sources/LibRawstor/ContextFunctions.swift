@@ -63,10 +63,11 @@ func wait(for context: OpaquePointer?, _ start: (rawstor_callback, UnsafeMutable
     if made.isCalling { return insideCallback(made) }
     var waiter = Waiter()
     return withUnsafeMutablePointer(to: &waiter) { waiter in
-        let result = start({ argument, result in
-            guard let waiter = argument?.assumingMemoryBound(to: Waiter.self) else { return }
-            waiter.pointee = Waiter(result: result, hasEnded: true)
-        }, waiter)
+        let result = start(
+            { argument, result in
+                guard let waiter = argument?.assumingMemoryBound(to: Waiter.self) else { return }
+                waiter.pointee = Waiter(result: result, hasEnded: true)
+            }, waiter)
         if result < 0 { return result }
         while !waiter.pointee.hasEnded { _ = made.run(minimum: 1, until: .never) }
         return waiter.pointee.result
