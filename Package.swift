@@ -7,6 +7,8 @@ let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // Deliberate bugs that tests switch on to prove that the checks fire; a release build contains none.
+    .define("MUTANTS", .when(configuration: .debug)),
     // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
     // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
@@ -24,11 +26,22 @@ let package = Package(
     name: "rawstor",
     targets: [
         .systemLibrary(name: "CISAL"),
-        .systemLibrary(name: "CURing"),
-        .systemLibrary(name: "CSystem"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CSystem"),
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        module("OSTEngine", ["Base", "Wire", "PartStore"]),
+        module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
+        module("Arguments", ["Base"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "OSTDaemon"]),
+        tests("BaseTests", ["Base"]),
+        tests("WireTests", ["Wire", "Base"]),
+        module("PartStore", ["Base", "Environment"]),
+        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("TidyTests", []),
         module("VolumeEngine", ["Base", "Wire"]),
         module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
         // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
@@ -38,10 +51,9 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
-        tests("BaseTests", ["Base"]),
-        tests("WireTests", ["Wire", "Base"]),
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
 )

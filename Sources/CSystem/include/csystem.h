@@ -1,0 +1,99 @@
+/* The system calls of the reactor under our own names: no header of the system is visible to Swift.
+   Results are what the call returns, or a negative errno. Every descriptor made here is close-on-exec. */
+#ifndef RAWSTOR_CSYSTEM_H
+#define RAWSTOR_CSYSTEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Clock, randomness, threads */
+uint64_t rs_monotonic_nanoseconds(void);
+uint64_t rs_wall_clock_milliseconds(void);
+void rs_random_bytes(void *bytes, size_t count);
+/* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
+void rs_boot_id(char text[40]);
+/* A number that differs between all threads alive, and is never 0. */
+uintptr_t rs_thread(void);
+/* A detached thread with all signals blocked. */
+int rs_thread_start(void (*body)(void *), void *context);
+
+/* Memory */
+/* Zeroed pages, huge ones where that is possible; NULL when there are none. */
+void *rs_map(size_t bytes);
+void rs_unmap(void *base, size_t bytes);
+/* Raises the soft limit of locked memory to the hard one. */
+void rs_raise_locked_memory_limit(void);
+
+/* Descriptors */
+int rs_close(int descriptor);
+/* Writes everything, as far as that is possible. */
+void rs_write_all(int descriptor, const void *bytes, size_t count);
+int rs_eventfd(void);
+void rs_eventfd_signal(int descriptor);
+void rs_eventfd_clear(int descriptor);
+
+/* Signals */
+void rs_ignore_sigpipe(void);
+/* Blocks the signals in this thread and lets them arrive at `descriptor` (-1: a new one). */
+int rs_signalfd(int descriptor, const int *signals, int count);
+enum { rs_signal_record_bytes = 128 };
+
+/* Disks */
+enum rs_file_kind { rs_file_none, rs_file_regular, rs_file_block_device, rs_file_socket, rs_file_other };
+enum rs_file_kind rs_file_kind(const char *path);
+/* With direct I/O. `exclusive`: a new file must not be there yet; a block device must not be in use. */
+int rs_disk_open(const char *path, bool writable, bool create, bool exclusive);
+/* An exclusive lock of the whole file, -EWOULDBLOCK if another has it. */
+int rs_disk_lock(int descriptor);
+void rs_disk_unlock(int descriptor);
+int rs_disk_reserve(int descriptor, uint64_t bytes);
+/* Makes the directory entry of a new file durable. */
+int rs_disk_sync_parent(const char *path);
+int rs_unlink(const char *path);
+
+struct rs_disk_traits {
+    uint64_t bytes;
+    uint32_t sector_bytes; /* 0: direct I/O is refused */
+    bool is_volatile;
+    bool is_block_device;
+};
+int rs_disk_traits(int descriptor, struct rs_disk_traits *traits);
+
+/* Streams */
+struct rs_address {
+    unsigned char bytes[128];
+    uint32_t length;
+    uint16_t family;
+};
+/* What identifies the file of a Unix socket, so that a successor's is not removed. */
+struct rs_file_identity {
+    uint64_t device;
+    uint64_t inode;
+};
+enum { rs_addresses_max = 16 };
+/* The number of addresses, at least 1; or rs_resolve_failed, rs_resolve_again. */
+enum { rs_resolve_failed = -1, rs_resolve_not_numeric = -2 };
+int rs_address_resolve(const char *host, uint16_t port, bool numeric_only, struct rs_address *addresses, int max);
+int rs_address_unix(const char *path, struct rs_address *address);
+/* The host in numbers, and the port. */
+int rs_address_of(int descriptor, char *host, size_t host_bytes, uint16_t *port);
+
+int rs_socket(const struct rs_address *address);
+/* Options of every connected stream. */
+void rs_stream_prepare(int descriptor);
+int rs_listen(const struct rs_address *address, int backlog);
+/* Whether someone listens at a Unix socket: 1, 0 or a negative errno. */
+int rs_socket_is_live(const struct rs_address *address);
+int rs_file_identity(const char *path, struct rs_file_identity *identity);
+void rs_shutdown(int descriptor);
+enum { rs_accept_flags = 02000000 /* SOCK_CLOEXEC */, rs_send_flags = 0x4000 /* MSG_NOSIGNAL */ };
+
+/* Room for a `struct msghdr`, before its vectors. */
+enum { rs_message_bytes = 64 };
+void rs_message_fill(void *message, void *vectors, size_t count);
+
+/* The text of an errno. */
+const char *rs_error_text(int code, char *buffer, size_t bytes);
+
+#endif

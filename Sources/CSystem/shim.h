@@ -1,3 +1,0 @@
-#ifndef RAWSTOR_SHIM_SYSTEM_H
-#define RAWSTOR_SHIM_SYSTEM_H
-#endif

@@ -1,0 +1,153 @@
+#define _GNU_SOURCE 1
+#include "csystem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t rs_monotonic_nanoseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+uint64_t rs_wall_clock_milliseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return (uint64_t)time.tv_sec * 1000u + (uint64_t)time.tv_nsec / 1000000u;
+}
+
+void rs_random_bytes(void *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t got = getrandom(bytes, count, 0);
+        if (got <= 0)
+            continue;
+        bytes = (char *)bytes + got;
+        count -= (size_t)got;
+    }
+}
+
+uintptr_t rs_thread(void) {
+    static _Thread_local char place;
+    return (uintptr_t)&place;
+}
+
+struct start {
+    void (*body)(void *);
+    void *context;
+};
+
+static void *run(void *argument) {
+    struct start start = *(struct start *)argument;
+    __builtin_free(argument);
+    start.body(start.context);
+    return NULL;
+}
+
+int rs_thread_start(void (*body)(void *), void *context) {
+    struct start *start = __builtin_malloc(sizeof *start);
+    if (start == NULL)
+        return -ENOMEM;
+    start->body = body;
+    start->context = context;
+    /* Signals are for the threads of the program, and for its signalfd. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    int error = pthread_create(&thread, &attributes, run, start);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        __builtin_free(start);
+    return -error;
+}
+
+void *rs_map(size_t bytes) {
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    /* Fewer translations for the processor, fewer pieces for the kernel to map for the device. */
+    if (bytes >= 2u << 20)
+        madvise(base, bytes, MADV_HUGEPAGE);
+    return base;
+}
+
+void rs_unmap(void *base, size_t bytes) { munmap(base, bytes); }
+
+void rs_raise_locked_memory_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_MEMLOCK, &limit);
+    }
+}
+
+int rs_close(int descriptor) { return close(descriptor) < 0 ? -errno : 0; }
+
+void rs_write_all(int descriptor, const void *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t written = write(descriptor, bytes, count);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return;
+        bytes = (const char *)bytes + written;
+        count -= (size_t)written;
+    }
+}
+
+int rs_eventfd(void) {
+    int descriptor = eventfd(0, EFD_CLOEXEC);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+void rs_eventfd_signal(int descriptor) {
+    uint64_t one = 1;
+    while (write(descriptor, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+void rs_eventfd_clear(int descriptor) {
+    uint64_t count;
+    while (read(descriptor, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+void rs_ignore_sigpipe(void) { signal(SIGPIPE, SIG_IGN); }
+
+int rs_signalfd(int descriptor, const int *signals, int count) {
+    _Static_assert(sizeof(struct signalfd_siginfo) == rs_signal_record_bytes, "a signal is read into a record");
+    sigset_t set;
+    sigemptyset(&set);
+    for (int index = 0; index < count; index++)
+        sigaddset(&set, signals[index]);
+    int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (error != 0)
+        return -error;
+    int result = signalfd(descriptor, &set, SFD_CLOEXEC);
+    return result < 0 ? -errno : result;
+}
+
+const char *rs_error_text(int code, char *buffer, size_t bytes) { return strerror_r(code, buffer, bytes); }
+
+void rs_boot_id(char text[40]) {
+    memset(text, 0, 40);
+    int descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return;
+    ssize_t count = read(descriptor, text, 36);
+    if (count != 36) text[0] = 0;
+    close(descriptor);
+}

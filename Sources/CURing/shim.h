@@ -1,3 +1,0 @@
-#ifndef RAWSTOR_SHIM_URING_H
-#define RAWSTOR_SHIM_URING_H
-#endif
