@@ -52,7 +52,9 @@ let package = Package(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
         tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
-        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
+        tests(
+            "ClientTests",
+            ["Client", "VolumeEngine", "OSTDaemon", "OSTEngine", "PartStore", "Simulation", "Environment", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
     ]
