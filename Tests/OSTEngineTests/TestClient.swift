@@ -57,6 +57,12 @@ final class TestClient {
 
     func sendBytes(_ bytes: [UInt8]) { outgoing += bytes }
 
+    /// Damages one of the bytes that were sent last.
+    func flipLast(_ choice: UInt64) {
+        guard !outgoing.isEmpty else { return }
+        outgoing[outgoing.count - 1 - Int(choice % UInt64(min(outgoing.count, 256)))] ^= UInt8(1) << UInt8(choice >> 32 & 7)
+    }
+
     /// Sends, and lets the world run until the reply is here.
     func call(
         _ opcode: Opcode, meta: [UInt8] = [], payload: [UInt8] = [], _ change: (inout FrameHeader) -> Void = { _ in }
@@ -183,6 +189,7 @@ extension TestClient {
         try reply(to: sendWrite(volume, block: block, payload, sequence: sequence, change))
     }
 
+    @discardableResult
     func sendRead(_ volume: Volume, block: UInt32, count: Int = 1, _ change: (inout FrameHeader) -> Void = { _ in }) -> UInt64 {
         send(.read) { header in
             address(&header, volume, block: block, count: count)
