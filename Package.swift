@@ -24,6 +24,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "rawstor",
+    products: [
+        // Installed as librawstor.so.1. The name differs because the executable `rawstor` has taken the other one.
+        .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"])
+    ],
     targets: [
         .systemLibrary(name: "CISAL"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
@@ -35,13 +39,30 @@ let package = Package(
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
         module("Arguments", ["Base"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "OSTDaemon"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
-        tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("TidyTests", []),
+        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        .target(name: "CRawstor"),
+        .target(
+            name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
+            swiftSettings: strict,
+            // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map. It stays
+            // mapped after dlclose, since the Swift runtime leaves destructors behind that run when a thread ends.
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-Xlinker", "-soname=librawstor.so.1", "-Xlinker",
+                    "--version-script=\(Context.packageDirectory)/packaging/librawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
+                    "-Xlinker", "-z", "-Xlinker", "nodelete",
+                ])
+            ]),
+        module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
         // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         .target(name: "CSimulation"),
         module("Simulation", ["Base", "Environment", "CSimulation"]),
@@ -49,9 +70,10 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
-        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
-        module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
+        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         .executableTarget(
             name: "rawstor-ost",
             dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],

@@ -39,6 +39,9 @@ public enum Limits {
     /// The writer tells its mark within this long of idling.
     public static let markInterval = Interval.seconds(1)
 
+    /// A write waits this long for room that marks and barriers are about to give back; then the store is full.
+    public static let spaceWait = Interval.seconds(10)
+
     // Time
     public static let requestDeadlineDefault = Interval.seconds(30)
     public static let connectDeadline = Interval.seconds(5)
@@ -61,6 +64,7 @@ public enum Limits {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
+        invariant(spaceWait < requestDeadlineDefault && markInterval < spaceWait, "a wait for room ends in time, and lasts longer than a mark takes")
         invariant(zeroBlocksMax * 4 <= doubtsMax, "a discard fits the doubt list")
         invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")

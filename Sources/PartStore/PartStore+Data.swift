@@ -62,6 +62,7 @@ extension PartStore {
             start(index)
         } else {
             noteMark(target.object, generation: target.version.generation, mark: target.mark)
+            slot.pointee.waitsUntil = now + Limits.spaceWait
             slots.append(index, to: &waiting)
         }
         return .ok
@@ -205,6 +206,10 @@ extension PartStore {
         while waiting.first != noIndex, hasRoom(waiting.first) {
             guard let index = slots.popFirst(from: &waiting) else { return }
             start(index)
+        }
+        while waiting.first != noIndex, slots[waiting.first].pointee.waitsUntil <= now {
+            guard let index = slots.popFirst(from: &waiting) else { return }
+            finish(index, .noSpace)
         }
         if !waiting.isEmpty { barrier.isWanted = true }
     }

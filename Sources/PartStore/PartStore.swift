@@ -175,7 +175,8 @@ public struct PartStore: ~Copyable {
     public var wakeAt: Instant {
         if hasFailed { return .never }
         if state.needsSweep { return now }
-        return min(barrier.due, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
+        return min(barrier.due, waits, objectsWithMark.isEmpty ? .never : barrier.marksDue)
     }
 
     private func checkOrder() {

@@ -20,6 +20,7 @@ struct RequestSlots: ~Copyable {
         var blocks = 0
         var object = ObjectNumber(0)
         // A write that waits for room:
+        var waitsUntil = Instant.never
         var kind = LogRecord.Kind.write
         var target = WaitingTarget()
         var memory: UnsafeMutableRawPointer?

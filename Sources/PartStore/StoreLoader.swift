@@ -175,6 +175,17 @@ struct StoreLoader: ~Copyable {
 
     private func isVoid(_ number: UInt64) -> Bool { voids.contains { $0.contains(number) } }
 
+    /// The records of the tail, in order.
+    func forEachRecord(_ body: (UInt64, LogRecord, _ isVoid: Bool) -> Void) {
+        tail.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            for entry in records {
+                guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry) else { continue }
+                body(entry.number, record, isVoid(entry.number))
+            }
+        }
+    }
+
     // MARK: Snapshot
 
     private mutating func loadSnapshot() async throws(Failure) -> StoreState {

@@ -39,6 +39,11 @@ struct StoreModel {
         count -= 1
     }
 
+    /// An operation that was accepted and has ended with an error before it began.
+    mutating func forget(_ operation: Int, _ places: [Place]) {
+        for place in places { changes[place]?.removeAll { $0.operation == operation } }
+    }
+
     mutating func acknowledge(_ operation: Int) { acknowledged = max(acknowledged, operation) }
     mutating func flush(upTo operation: Int) { flushed = max(flushed, operation) }
 

@@ -10,7 +10,13 @@ final class StoreShell: CompletionSink {
     private var disk: DiskID?
     private let path: String
     private let options: PartStore.Options
-    private(set) var store: PartStore?
+    /// A store at a place of its own: an optional one cannot be looked into without moving it.
+    final class Mounted {
+        var store: PartStore
+        init(_ store: consuming PartStore) { self.store = store }
+    }
+
+    private(set) var mounted: Mounted?
     private var timer: (TimerID, Instant)?
     var onFinished: (UInt32, Status) -> Void = { _, _ in }
     var onFailed: (String) -> Void = { _ in }
@@ -36,15 +42,16 @@ final class StoreShell: CompletionSink {
         let opened: DiskID
         if let disk { opened = disk } else { opened = try world.openDisk(path, .readWrite) }
         disk = opened
-        store = nil
-        store = try await StoreFile.load(operations, disk: opened, path: path, options: options, afterFailure: afterFailure)
+        mounted = nil
+        mounted = Mounted(
+            try await StoreFile.load(operations, disk: opened, path: path, options: options, afterFailure: afterFailure))
         settle()
     }
 
     /// Runs calls on the store, then performs what it wants.
     func use<Result>(_ body: (inout PartStore) -> Result) -> Result {
-        guard store != nil else { unreachable("no store is mounted") }
-        let result = body(&store!)
+        guard let mounted else { unreachable("no store is mounted") }
+        let result = body(&mounted.store)
         settle()
         return result
     }
@@ -53,17 +60,17 @@ final class StoreShell: CompletionSink {
         if token == StoreShell.timerToken {
             timer = nil
         } else {
-            store?.diskDone(token, result: result)
+            mounted?.store.diskDone(token, result: result)
         }
     }
 
     func batchEnded() { settle() }
 
     private func settle() {
-        guard store != nil, let disk else { return }
-        store!.endBatch(now: world.now)
+        guard let mounted, let disk else { return }
+        mounted.store.endBatch(now: world.now)
         // What a request's end makes a test do comes back here; one round at a time.
-        let effects = store!.effects
+        let effects = mounted.store.effects
         for effect in effects {
             switch effect {
             case .diskRead(let token, let offset, let memory, let bytes):
@@ -72,15 +79,15 @@ final class StoreShell: CompletionSink {
                     world.read(disk, at: offset, into: UnsafeBufferPointer(list), Ticket(sink, token))
                 }
             case .diskWrite(let token, let offset, let first, let count):
-                let list = UnsafeBufferPointer(start: store!.vectors + first, count: count)
+                let list = UnsafeBufferPointer(start: mounted.store.vectors + first, count: count)
                 world.write(disk, at: offset, from: list, Ticket(sink, token))
             case .diskFlush(let token): world.flush(disk, Ticket(sink, token))
             case .finished, .damaged, .failed: break
             }
         }
-        store!.clearEffects()
-        store!.checkInvariants()
-        let wake = store!.wakeAt
+        mounted.store.clearEffects()
+        mounted.store.checkInvariants()
+        let wake = mounted.store.wakeAt
         if wake != timer?.1 ?? .never {
             if let timer { world.cancel(timer.0) }
             timer = wake == .never ? nil : (world.wake(at: wake, Ticket(sink, StoreShell.timerToken)), wake)

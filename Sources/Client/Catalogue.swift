@@ -1,0 +1,16 @@
+import Base
+import Wire
+
+/// Who knows which objects there are. Two implementations: an OST by itself, and the MDT.
+public protocol Catalogue: AnyObject {
+    func create(_ name: String, bytes: UInt64, layout: Layout) async throws(Failure) -> ObjectRecord
+    /// All objects in the order of their names.
+    func list() async throws(Failure) -> [StatReply]
+    func stat(_ name: String) async throws(Failure) -> StatReply
+    /// Refused while the object is open.
+    func remove(_ name: String) async throws(Failure)
+    /// Who has it open hears of it.
+    func resize(_ name: String, bytes: UInt64) async throws(Failure)
+    func statistics() async throws(Failure) -> StatisticsReply
+    func close()
+}

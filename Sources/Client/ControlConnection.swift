@@ -1,0 +1,208 @@
+import Base
+import Environment
+import Wire
+
+/// One connection for control frames: one request at a time, each with a deadline, in straight-line code.
+///
+/// Reads exactly one frame at a time and nothing behind it, so that the stream can be handed on after an open.
+final class ControlConnection {
+    private let world: any World
+    private let operations: Operations
+    private let watchdog: Watchdog
+    private let stream: StreamID
+    private let endpoint: Endpoint
+    private var nextRequestID: UInt64 = 1
+    private(set) var peer = Hello(role: .client)
+    /// A failure in the middle of a frame leaves the stream useless.
+    private(set) var isBroken = false
+
+    /// Connects and says hello.
+    static func open(
+        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, deadline: Instant
+    ) async throws(Failure) -> ControlConnection {
+        let operations = Operations(world)
+        let connectDeadline = min(deadline, world.now + Limits.connectDeadline)
+        switch await operations.connect(to: endpoint, deadline: connectDeadline) {
+        case .failure(let errno):
+            operations.close()
+            throw Failure(.unreachable, "\(endpoint) cannot be reached: \(errno.sentence)")
+        case .success(let stream):
+            let connection = ControlConnection(world, operations, stream, endpoint)
+            do throws(Failure) {
+                try await connection.sayHello(cluster, deadline: deadline)
+            } catch {
+                connection.close()
+                throw error
+            }
+            return connection
+        }
+    }
+
+    private init(_ world: any World, _ operations: Operations, _ stream: StreamID, _ endpoint: Endpoint) {
+        self.world = world
+        self.operations = operations
+        self.stream = stream
+        self.endpoint = endpoint
+        watchdog = Watchdog(world, stream)
+    }
+
+    /// Nothing may be under way.
+    func close() {
+        world.close(release())
+    }
+
+    /// Ends the use of the stream here, and hands it on.
+    func release() -> StreamID {
+        watchdog.close()
+        operations.close()
+        return stream
+    }
+
+    private func sayHello(_ cluster: Identifier, deadline: Instant) async throws(Failure) {
+        let mine = Hello(role: .client, cluster: cluster, software: "librawstor")
+        let (_, body) = try await exchange(FrameHeader(.hello), mine.encoded, deadline: deadline)
+        peer = try decode(Hello.self, body)
+        guard peer.role == .ost else {
+            throw Failure(.unsupported, "\(endpoint) is a daemon of role '\(peer.role)'; an OST is expected here")
+        }
+        guard cluster == .zero || peer.cluster == .zero || peer.cluster == cluster else {
+            throw Failure(.wrongCluster, "\(endpoint) belongs to cluster \(peer.cluster), not to \(cluster)")
+        }
+        guard peer.requestsMax >= 1, peer.frameBytesMax >= UInt32(Block.bytes) else {
+            throw Failure(.malformed, "\(endpoint) offers \(peer.requestsMax) requests of \(peer.frameBytesMax) bytes, which is too little")
+        }
+    }
+
+    /// Sends a request and waits for its reply. An error reply is thrown with the sentence of the server.
+    func exchange(_ request: FrameHeader, _ body: [UInt8], deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
+        invariant(body.count <= Limits.metaBytesMax, "a control body of \(body.count) bytes")
+        var request = request
+        request.requestID = nextRequestID
+        nextRequestID += 1
+        request.deadlineOrStatus = UInt32(truncatingIfNeeded: min(max((deadline - world.now).milliseconds, 1), UInt64(UInt32.max)))
+        request.metaBytes = UInt32(truncatingIfNeeded: body.count)
+        request.metaCheck = body.withUnsafeBytes { Checksum.of($0) }
+
+        watchdog.arm(deadline)
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: FrameHeader.bytes + Limits.metaBytesMax, alignment: 64)
+        defer {
+            memory.deallocate()
+            watchdog.disarm()
+        }
+        isBroken = true
+        let frame = UnsafeMutableRawBufferPointer(rebasing: memory[..<(FrameHeader.bytes + body.count)])
+        request.encode(to: frame.baseAddress ?? frame.placeholder)
+        UnsafeMutableRawBufferPointer(rebasing: frame[FrameHeader.bytes...]).copyBytes(from: body)
+        // A refusal may lie in the stream although the send failed, so the reply is looked for in any case.
+        let isSent = await operations.send(stream, frame)
+        while true {
+            let reply = try await receiveFrame(memory, isSent: isSent)
+            if reply.header.opcode == .event { continue }
+            guard reply.header.flags.contains(.reply) else {
+                throw Failure(.malformed, "\(endpoint) answers with something that is no reply")
+            }
+            if reply.header.status != .ok { throw refusal(reply) }
+            guard reply.header.requestID == request.requestID, reply.header.opcode == request.opcode else {
+                throw Failure(.malformed, "\(endpoint) answers another request")
+            }
+            isBroken = false
+            return (reply.header, reply.body)
+        }
+    }
+
+    private func refusal(_ reply: (header: FrameHeader, body: [UInt8])) -> Failure {
+        isBroken = reply.header.status == .malformed || reply.header.status == .wrongVersion
+        let sentence = String(validating: reply.body, as: UTF8.self) ?? ""
+        return sentence.isEmpty ? Failure(reply.header.status) : Failure(reply.header.status, sentence)
+    }
+
+    private func receiveFrame(
+        _ memory: UnsafeMutableRawBufferPointer, isSent: Bool
+    ) async throws(Failure) -> (header: FrameHeader, body: [UInt8]) {
+        let head = UnsafeMutableRawBufferPointer(rebasing: memory[..<FrameHeader.bytes])
+        try await receive(head, isSent: isSent)
+        let header = try FrameHeader.decode(UnsafeRawPointer(head.baseAddress ?? head.placeholder))
+        guard header.payloadBytes == 0 else { throw Failure(.malformed, "\(endpoint) sends blocks nobody asked for") }
+        let body = UnsafeMutableRawBufferPointer(rebasing: memory[FrameHeader.bytes..<FrameHeader.bytes + Int(header.metaBytes)])
+        try await receive(body, isSent: isSent)
+        try header.checkMeta(UnsafeRawBufferPointer(body))
+        return (header, Array(body))
+    }
+
+    private func receive(_ memory: UnsafeMutableRawBufferPointer, isSent: Bool) async throws(Failure) {
+        var done = 0
+        while done < memory.count {
+            let count = await operations.receive(stream, into: UnsafeMutableRawBufferPointer(rebasing: memory[done...]))
+            guard count > 0 else {
+                if watchdog.hasBarked { throw Failure(.deadlineExceeded, "\(endpoint) did not answer in time") }
+                throw Failure(.unreachable, "\(endpoint) closed the connection" + (isSent ? "" : " before it took the request"))
+            }
+            done += count
+        }
+    }
+
+    func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
+        // `withUnsafeBytes` does not carry typed errors through on all our compilers, hence the detour.
+        let result: Result<Body, Failure> = body.withUnsafeBytes { bytes in
+            do throws(Failure) { return .success(try Body(decoding: bytes)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+}
+
+extension UnsafeMutableRawBufferPointer {
+    /// Of memory that was just allocated, so never used.
+    fileprivate var placeholder: UnsafeMutableRawPointer { unreachable("a buffer of \(count) bytes without memory") }
+}
+
+/// Breaks a stream at a deadline, so that what waits on it ends.
+private final class Watchdog: CompletionSink {
+    private let world: any World
+    private let stream: StreamID
+    private var sink = SinkID(0)
+    private var timer: TimerID?
+    private(set) var hasBarked = false
+
+    init(_ world: any World, _ stream: StreamID) {
+        self.world = world
+        self.stream = stream
+        sink = world.attach(self)
+    }
+
+    func arm(_ deadline: Instant) {
+        disarm()
+        timer = world.wake(at: deadline, Ticket(sink, 0))
+    }
+
+    func disarm() {
+        if let timer { world.cancel(timer) }
+        timer = nil
+    }
+
+    func close() {
+        disarm()
+        world.detach(sink)
+    }
+
+    func completed(_ token: UInt32, result: Int32) {
+        timer = nil
+        hasBarked = true
+        world.shutdown(stream)
+    }
+
+    func batchEnded() {}
+}
+
+extension Errno {
+    /// What a user can do about it, for the errors that a connect ends with.
+    var sentence: String {
+        switch code {
+        case 2: "there is no such socket; is the daemon running?"
+        case 13: "permission denied"
+        case 110: "no answer in time"
+        case 111: "connection refused; is the daemon running there?"
+        case 113: "no route to the host"
+        default: "errno \(code)"
+        }
+    }
+}

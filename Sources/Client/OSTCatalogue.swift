@@ -1,0 +1,114 @@
+import Base
+import Environment
+import Wire
+
+/// The catalogue of one OST, over a connection of its own: one request at a time.
+///
+/// A connection that broke is replaced at the next call. A call is not repeated by itself: whether a create or a remove happened before
+/// the connection broke is for the caller to find out.
+public final class OSTCatalogue: Catalogue {
+    private let world: any World
+    private let endpoint: Endpoint
+    private let cluster: Identifier
+    private let deadline: Interval
+    private var connection: ControlConnection?
+    private var isBusy = false
+
+    /// `deadline` is for each call.
+    public init(
+        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, deadline: Interval = Limits.requestDeadlineDefault
+    ) {
+        self.world = world
+        self.endpoint = endpoint
+        self.cluster = cluster
+        self.deadline = deadline
+    }
+
+    public func close() {
+        invariant(!isBusy, "a catalogue is closed in the middle of a call")
+        connection?.close()
+        connection = nil
+    }
+
+    public func create(_ name: String, bytes: UInt64, layout: Layout = Layout()) async throws(Failure) -> ObjectRecord {
+        try ObjectRecord.check(name: name)
+        try ObjectRecord.check(bytes: bytes)
+        try layout.check()
+        let now = world.wallClockMilliseconds
+        let object = ObjectRecord(
+            id: Identifier(wallClockMilliseconds: now, random: (world.random(), world.random())), name: name, bytes: bytes,
+            layout: layout, createdMilliseconds: now)
+        _ = try await ask(FrameHeader(.create), object.encoded)
+        return object
+    }
+
+    public func list() async throws(Failure) -> [StatReply] {
+        var objects: [StatReply] = []
+        while true {
+            let last = objects.last?.object.name ?? ""
+            let reply = try await ask(FrameHeader(.list), NameRequest(name: last).encoded, ListReply.self)
+            if reply.objects.isEmpty { return objects }
+            for object in reply.objects {
+                guard object.object.name.follows(objects.last?.object.name), objects.count < Limits.objectsMax else {
+                    throw Failure(.malformed, "\(endpoint) lists '\(object.object.name)' out of order")
+                }
+                objects.append(object)
+            }
+        }
+    }
+
+    public func stat(_ name: String) async throws(Failure) -> StatReply {
+        try ObjectRecord.check(name: name)
+        return try await ask(FrameHeader(.stat), NameRequest(name: name).encoded, StatReply.self)
+    }
+
+    public func remove(_ name: String) async throws(Failure) {
+        try ObjectRecord.check(name: name)
+        _ = try await ask(FrameHeader(.remove), NameRequest(name: name).encoded)
+    }
+
+    public func resize(_ name: String, bytes: UInt64) async throws(Failure) {
+        try ObjectRecord.check(name: name)
+        try ObjectRecord.check(bytes: bytes)
+        var header = FrameHeader(.resize)
+        header.argument = bytes
+        _ = try await ask(header, NameRequest(name: name).encoded)
+    }
+
+    public func statistics() async throws(Failure) -> StatisticsReply {
+        try await ask(FrameHeader(.statistics), [], StatisticsReply.self)
+    }
+
+    private func ask<Body: Message>(_ header: FrameHeader, _ body: [UInt8], _ type: Body.Type) async throws(Failure) -> Body {
+        let reply = try await ask(header, body)
+        guard let connection else { unreachable("a reply without a connection") }
+        return try connection.decode(type, reply)
+    }
+
+    private func ask(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> [UInt8] {
+        invariant(!isBusy, "a catalogue takes one call at a time")
+        isBusy = true
+        defer { isBusy = false }
+        let end = world.now + deadline
+        if let broken = connection, broken.isBroken {
+            broken.close()
+            connection = nil
+        }
+        let connection: ControlConnection
+        if let open = self.connection {
+            connection = open
+        } else {
+            connection = try await ControlConnection.open(world, endpoint, cluster: cluster, deadline: end)
+            self.connection = connection
+        }
+        return try await connection.exchange(header, body, deadline: end).1
+    }
+}
+
+extension String {
+    /// Whether it comes behind `last` in the order of bytes, which is that of a list.
+    fileprivate func follows(_ last: String?) -> Bool {
+        guard let last else { return true }
+        return last.utf8.lexicographicallyPrecedes(utf8)
+    }
+}

@@ -1,0 +1,74 @@
+import Base
+import VolumeEngine
+
+// Operations one at a time in straight-line code: for tools and tests. The data plane submits and gets callbacks.
+
+extension Volume {
+    /// First word of the tags of these operations; not for others.
+    static let waiterTag = UInt.max
+
+    public func read(
+        at offset: UInt64, into memory: UnsafeMutableRawBufferPointer, deadline: Interval = Limits.requestDeadlineDefault
+    ) async throws(Failure) {
+        try await run(.read, offset, UInt64(memory.count), memory, false, deadline)
+    }
+
+    public func write(
+        at offset: UInt64, from memory: UnsafeMutableRawBufferPointer, isDurable: Bool = false,
+        deadline: Interval = Limits.requestDeadlineDefault
+    ) async throws(Failure) {
+        try await run(.write, offset, UInt64(memory.count), memory, isDurable, deadline)
+    }
+
+    public func flush(deadline: Interval = Limits.requestDeadlineDefault) async throws(Failure) {
+        try await run(.flush, 0, 0, nil, false, deadline)
+    }
+
+    public func discard(
+        at offset: UInt64, bytes: UInt64, deadline: Interval = Limits.requestDeadlineDefault
+    ) async throws(Failure) {
+        try await run(.discard, offset, bytes, nil, false, deadline)
+    }
+
+    public func writeZeroes(
+        at offset: UInt64, bytes: UInt64, isDurable: Bool = false, deadline: Interval = Limits.requestDeadlineDefault
+    ) async throws(Failure) {
+        try await run(.writeZeroes, offset, bytes, nil, isDurable, deadline)
+    }
+
+    private func run(
+        _ kind: Operation.Kind, _ offset: UInt64, _ bytes: UInt64, _ memory: UnsafeMutableRawBufferPointer?, _ isDurable: Bool,
+        _ deadline: Interval
+    ) async throws(Failure) {
+        let status = await withUnsafeContinuation { continuation in
+            let waiter = freeWaiters.popLast() ?? waiters.count
+            if waiter == waiters.count { waiters.append(continuation) } else { waiters[waiter] = continuation }
+            let operation = Operation(
+                kind, offset: offset, bytes: bytes, isDurable: isDurable, deadline: deadline,
+                tag: Operation.Tag(Volume.waiterTag, UInt(waiter)))
+            if let refusal = submit(operation, memory) { resume(waiter: waiter, refusal) }
+        }
+        if status != .ok {
+            throw Failure(status, "\(address): \(kind) of \(bytes) bytes at \(offset): \(status.sentence)")
+        }
+    }
+
+    private func submit(_ operation: Operation, _ memory: UnsafeMutableRawBufferPointer?) -> Status? {
+        var refusal: Status?
+        if let memory, let base = memory.baseAddress {
+            var vector = IOVector(base, memory.count)
+            refusal = withUnsafePointer(to: &vector) { submit(operation, UnsafeBufferPointer(start: $0, count: 1)) }
+        } else {
+            refusal = submit(operation, UnsafeBufferPointer(start: nil, count: 0))
+        }
+        kick()
+        return refusal
+    }
+
+    func resume(waiter: Int, _ status: Status) {
+        guard let continuation = waiters[waiter] else { unreachable("waiter \(waiter) resumed twice") }
+        waiters[waiter] = nil
+        freeWaiters.append(waiter)
+        continuation.resume(returning: status)
+    }
+}

@@ -1,0 +1,171 @@
+import Base
+import CRawstor
+import Client
+import Environment
+import VolumeEngine
+
+/// A volume as the C caller has it: the client's volume, the callbacks of what is under way, and the last error.
+///
+/// Retained once for the caller from the open to the end of the close, and by whatever still has something to tell about it.
+final class VolumeHandle {
+    let context: Context
+    let volume: Volume
+    let message = Message()
+    private let url: String
+    private let options: rawstor_volume_options
+    private var slots: OperationSlots
+    private(set) var isClosing = false
+    private var isKicked = false
+    private var sizeWaiters: [UnsafeContinuation<Void, Never>] = []
+
+    init(_ context: Context, _ volume: Volume, url: String, _ options: rawstor_volume_options) {
+        self.context = context
+        self.volume = volume
+        self.url = url
+        self.options = options
+        slots = OperationSlots(capacity: VolumeHandle.operationsMax(options))
+        volume.onCompletion = { [unowned self] tag, status in completed(tag, status) }
+        volume.onNotice = { [unowned self] notice in happened(notice) }
+    }
+
+    var operationsMax: Int { VolumeHandle.operationsMax(options) }
+
+    static func operationsMax(_ options: rawstor_volume_options) -> Int {
+        options.operations_max == 0 ? 256 : Int(options.operations_max)
+    }
+
+    static func requestTimeout(_ options: rawstor_volume_options) -> Interval {
+        options.request_timeout_ms == 0 ? Limits.requestDeadlineDefault : .milliseconds(options.request_timeout_ms)
+    }
+
+    // Operations
+
+    func start(
+        _ kind: Operation.Kind, _ offset: UInt64, _ bytes: UInt64, _ flags: UInt32, _ vectors: UnsafeBufferPointer<IOVector>,
+        _ callback: rawstor_callback?, _ argument: UnsafeMutableRawPointer?
+    ) -> Int32 {
+        guard let callback else { return refuse(.invalidArgument, "the callback is NULL") }
+        guard !isClosing else { return refuse(.closed, "the volume is being closed") }
+        let flagsKnown: UInt32 = kind.changesBlocks ? durableFlag : 0
+        guard flags & ~flagsKnown == 0 else { return refuse(.invalidArgument, "the flags \(flags) are not known for this operation") }
+        guard bytes <= VolumeHandle.bytesMax(kind) else {
+            return refuse(.invalidArgument, "\(bytes) bytes are more than the \(VolumeHandle.bytesMax(kind)) of one operation")
+        }
+        guard let slot = slots.take(callback, argument) else { return refuse(.overloaded, "\(slots.count) operations are under way") }
+        let operation = Operation(
+            kind, offset: offset, bytes: bytes, isDurable: flags & durableFlag != 0,
+            deadline: VolumeHandle.requestTimeout(options), tag: Operation.Tag(slot, 0))
+        if let refusal = context.reactor.perform({ volume.submit(operation, vectors) }) {
+            _ = slots.release(slot)
+            return refuse(refusal, offset, bytes)
+        }
+        context.starting()
+        if !isKicked {
+            isKicked = true
+            context.kickLater(self)
+        }
+        return 0
+    }
+
+    func kick() {
+        isKicked = false
+        if !isClosing { volume.kick() }
+    }
+
+    private func completed(_ tag: Operation.Tag, _ status: Status) {
+        let (callback, argument) = slots.release(tag.first)
+        switch status {
+        case .ok: context.ended(.operation(callback, argument))
+        case .closed where isClosing:
+            context.ended(.failure(callback, argument, errno: cancelled, "\(url): closed before the operation had ended", self))
+        case let status: context.ended(.failure(callback, argument, errno: status.errno, "\(url): \(status.sentence)", self))
+        }
+    }
+
+    /// When nothing is under way in the reactor any more.
+    func cancelOperations() {
+        slots.releaseAll { callback, argument in callback(argument, -cancelled) }
+    }
+
+    static func bytesMax(_ kind: Operation.Kind) -> UInt64 {
+        switch kind {
+        case .read, .write: 1 << 30
+        case .discard, .writeZeroes, .flush: Limits.volumeBytesMax
+        }
+    }
+
+    // Errors
+
+    func refuse(_ status: Status, _ sentence: String) -> Int32 {
+        let text = "\(url): \(sentence)"
+        message.set(text)
+        context.message.set(text)
+        return -status.errno
+    }
+
+    /// The engine's own refusals, with the numbers that explain them.
+    private func refuse(_ status: Status, _ offset: UInt64, _ bytes: UInt64) -> Int32 {
+        switch status {
+        case .invalidArgument:
+            refuse(status, "offset \(offset) and length \(bytes) must be multiples of \(Block.sectorBytes), and the length not 0")
+        case .outOfRange: refuse(status, "offset \(offset) and length \(bytes) reach beyond the end at \(volume.object.bytes)")
+        // Out of slots: the caller has as many as it asked for, so the engine is still busy with those that have timed out.
+        case .outOfMemory: refuse(.overloaded, "too many operations are under way")
+        case let other: refuse(other, other.sentence)
+        }
+    }
+
+    // Events
+
+    private func happened(_ notice: VolumeNotice) {
+        sizeWaiters.forEach { $0.resume() }
+        sizeWaiters = []
+        guard !isClosing, options.event != nil else { return }
+        let kind: rawstor_event_kind
+        switch notice {
+        case .sizeChanged: kind = RAWSTOR_EVENT_SIZE_CHANGED
+        case .fenced: kind = RAWSTOR_EVENT_FENCED
+        case .failed: kind = RAWSTOR_EVENT_CLOSED
+        // Power loss is told by the next flush; coming and going is what the client is there to hide.
+        case .powerLost, .connected, .disconnected: return
+        }
+        let event = rawstor_event(
+            size: MemoryLayout<rawstor_event>.size, kind: UInt64(kind.rawValue), volume_bytes: volume.object.bytes)
+        context.ended(.event(self, event))
+    }
+
+    func tell(_ event: rawstor_event) {
+        guard !isClosing, let callback = options.event else { return }
+        withUnsafePointer(to: event) { callback(options.event_argument, handle, $0) }
+    }
+
+    // Size
+
+    /// The daemon answers the resize on one connection and tells the volume on another. The caller's next write into the new space must
+    /// not find the old size.
+    func resize(to bytes: UInt64) async throws(Failure) {
+        guard let name = volume.address.name else { unreachable("an open volume has a name") }
+        let catalogue = OSTCatalogue(context.reactor, volume.address.endpoint, deadline: VolumeHandle.requestTimeout(options))
+        defer { catalogue.close() }
+        try await catalogue.resize(name, bytes: bytes)
+        if volume.object.bytes != bytes, !isClosing, !volume.isDead { await withUnsafeContinuation { sizeWaiters.append($0) } }
+    }
+
+    // The end
+
+    func startClose(_ callback: rawstor_callback?, _ argument: UnsafeMutableRawPointer?) {
+        if isClosing { return }
+        // What was submitted and not sent is under way all the same.
+        if isKicked { context.reactor.perform { volume.kick() } }
+        isClosing = true
+        sizeWaiters.forEach { $0.resume() }
+        sizeWaiters = []
+        context.start(callback ?? { _, _ in }, argument, of: self) { [self] context throws(Failure) in
+            await volume.close()
+            context.remove(self)
+            Unmanaged.passUnretained(self).release()
+        }
+    }
+}
+
+private let durableFlag: UInt32 = 1

@@ -1,0 +1,192 @@
+import Base
+
+/// Checks over memory in pieces; a block may straddle them.
+enum Payload {
+    /// The check of each block, little-endian, one after the other.
+    static func computeChecks(_ pieces: UnsafePointer<IOVector>, _ count: Int, into checks: UnsafeMutableRawPointer) {
+        var check: UInt32 = 0
+        var room = Block.bytes
+        var offset = 0
+        for index in 0..<count {
+            var base = pieces[index].base
+            var left = pieces[index].count
+            while left > 0 {
+                let length = min(left, room)
+                check = Checksum.of(UnsafeRawBufferPointer(start: base, count: length), continuing: check)
+                base += length
+                left -= length
+                room -= length
+                if room == 0 {
+                    checks.store(check, at: offset)
+                    offset += 4
+                    check = 0
+                    room = Block.bytes
+                }
+            }
+        }
+    }
+
+    /// Whether every block has the check that is given for it.
+    static func matches(_ pieces: UnsafePointer<IOVector>, _ count: Int, checks: UnsafeRawPointer) -> Bool {
+        var check: UInt32 = 0
+        var room = Block.bytes
+        var offset = 0
+        for index in 0..<count {
+            var base = pieces[index].base
+            var left = pieces[index].count
+            while left > 0 {
+                let length = min(left, room)
+                check = Checksum.of(UnsafeRawBufferPointer(start: base, count: length), continuing: check)
+                base += length
+                left -= length
+                room -= length
+                if room == 0 {
+                    if checks.load(UInt32.self, at: offset) != check { return false }
+                    offset += 4
+                    check = 0
+                    room = Block.bytes
+                }
+            }
+        }
+        return true
+    }
+}
+
+// Where the bytes of a request lie: the user's vectors, and a bounce block for each block that the user covers in part.
+
+extension VolumeEngine {
+    /// Finds the blocks that are covered in part, and sets the cursor behind the first.
+    mutating func findEdges(_ index: Int) {
+        let slot = operations.at(index)
+        let end = slot.pointee.offset + slot.pointee.bytes
+        let blockBytes = UInt64(Block.bytes)
+        guard slot.pointee.offset % blockBytes != 0 || end % blockBytes != 0 else { return }
+        let isOneBlock = slot.pointee.endBlock - slot.pointee.firstBlock == 1
+        slot.pointee.hasHeadEdge = slot.pointee.offset % blockBytes != 0 || isOneBlock
+        slot.pointee.hasTailEdge = end % blockBytes != 0 && !isOneBlock
+        if slot.pointee.hasHeadEdge, slot.pointee.kind.movesData { slot.pointee.advanceCursor(by: slot.pointee.headBytes) }
+        if slot.pointee.kind.changesBlocks {
+            slot.pointee.phase = .edges
+            slot.pointee.edgesToRead = (slot.pointee.hasHeadEdge ? 1 : 0) | (slot.pointee.hasTailEdge ? 2 : 0)
+        }
+        marks.hit(slot.pointee.kind.changesBlocks ? .edgesMerged : .edgesRead)
+    }
+
+    /// The memory of the request's blocks in order; returns how many pieces.
+    func pieces(of index: Int, into list: UnsafeMutablePointer<IOVector>) -> Int {
+        let request = requests.at(index)
+        if let copy = request.pointee.copy {
+            list[0] = IOVector(copy, request.pointee.blockCount * Block.bytes)
+            return 1
+        }
+        let owner = request.pointee.operation
+        switch request.pointee.purpose {
+        case .headEdge, .tailEdge:
+            list[0] = IOVector(operations.bounce(owner, edge: request.pointee.purpose == .headEdge ? 0 : 1), Block.bytes)
+            return 1
+        case .part: break
+        case .mark, .ping, .close: unreachable("a control request has no payload")
+        }
+        let operation = operations.at(owner)
+        var middle = request.pointee.blockCount * Block.bytes
+        var count = 0
+        if operation.pointee.hasHeadEdge, request.pointee.block == operation.pointee.firstBlock {
+            list[0] = IOVector(operations.bounce(owner, edge: 0), Block.bytes)
+            count = 1
+            middle -= Block.bytes
+        }
+        let endsInEdge =
+            operation.pointee.hasTailEdge && request.pointee.block + UInt64(request.pointee.blockCount) == operation.pointee.endBlock
+        if endsInEdge { middle -= Block.bytes }
+        var vector = request.pointee.vector
+        var offset = request.pointee.vectorOffset
+        while middle > 0 {
+            let whole = operation.pointee.vectors[vector]
+            let length = min(whole.count - offset, middle)
+            list[count] = IOVector(whole.base + offset, length)
+            count += 1
+            middle -= length
+            vector += 1
+            offset = 0
+        }
+        if endsInEdge {
+            list[count] = IOVector(operations.bounce(owner, edge: 1), Block.bytes)
+            count += 1
+        }
+        return count
+    }
+
+    /// Both edges have been read: puts the user's bytes, or zeros, into them.
+    func mergeEdges(_ index: Int) {
+        let slot = operations.at(index)
+        if slot.pointee.hasHeadEdge {
+            let target = operations.bounce(index, edge: 0) + Int(slot.pointee.offset % UInt64(Block.bytes))
+            merge(index, target, slot.pointee.headBytes, userOffset: 0)
+        }
+        if slot.pointee.hasTailEdge {
+            let bytes = slot.pointee.tailBytes
+            merge(index, operations.bounce(index, edge: 1), bytes, userOffset: Int(slot.pointee.bytes) - bytes)
+        }
+    }
+
+    private func merge(_ index: Int, _ target: UnsafeMutableRawPointer, _ count: Int, userOffset: Int) {
+        if operations.at(index).pointee.kind.movesData {
+            copy(index, userOffset: userOffset, count, target, toUser: false)
+        } else {
+            target.initializeMemory(as: UInt8.self, repeating: 0, count: count)
+        }
+    }
+
+    /// A part of a read has come: the user gets what it asked for of the edges in it.
+    func deliverEdges(of index: Int) {
+        let request = requests.at(index)
+        let slot = operations.at(request.pointee.operation)
+        guard request.pointee.purpose == .part, slot.pointee.hasHeadEdge || slot.pointee.hasTailEdge else { return }
+        let owner = request.pointee.operation
+        if slot.pointee.hasHeadEdge, request.pointee.block == slot.pointee.firstBlock {
+            let source = operations.bounce(owner, edge: 0) + Int(slot.pointee.offset % UInt64(Block.bytes))
+            copy(owner, userOffset: 0, slot.pointee.headBytes, source, toUser: true)
+        }
+        if slot.pointee.hasTailEdge, request.pointee.block + UInt64(request.pointee.blockCount) == slot.pointee.endBlock {
+            let bytes = slot.pointee.tailBytes
+            copy(owner, userOffset: Int(slot.pointee.bytes) - bytes, bytes, operations.bounce(owner, edge: 1), toUser: true)
+        }
+    }
+
+    private func copy(_ index: Int, userOffset: Int, _ count: Int, _ bounce: UnsafeMutableRawPointer, toUser: Bool) {
+        let slot = operations.at(index)
+        var skip = userOffset
+        var done = 0
+        var vector = 0
+        while done < count {
+            let whole = slot.pointee.vectors[vector]
+            vector += 1
+            if skip >= whole.count {
+                skip -= whole.count
+                continue
+            }
+            let length = min(whole.count - skip, count - done)
+            if toUser {
+                (whole.base + skip).copyMemory(from: bounce + done, byteCount: length)
+            } else {
+                (bounce + done).copyMemory(from: whole.base + skip, byteCount: length)
+            }
+            done += length
+            skip = 0
+        }
+    }
+
+    /// From now on the request is sent from a copy of its payload.
+    mutating func copyPayload(of index: Int) {
+        let request = requests.at(index)
+        guard request.pointee.copy == nil else { return }
+        let count = pieces(of: index, into: sendPieces)
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: request.pointee.blockCount * Block.bytes, alignment: Block.bytes)
+        var offset = 0
+        for piece in 0..<count {
+            (copy + offset).copyMemory(from: sendPieces[piece].base, byteCount: sendPieces[piece].count)
+            offset += sendPieces[piece].count
+        }
+        request.pointee.copy = copy
+    }
+}

@@ -1,0 +1,200 @@
+import Base
+import Wire
+
+/// The client's end of one volume: turns operations of any size and 512-byte granularity into requests of whole blocks, and keeps the
+/// promises of the protocol on this side (overlap rule, versions and completion mark, checks, replay after a reconnect).
+///
+/// Owns: operations, requests, the order of writes, both ends of the byte stream. Performs nothing: bytes to move are asked for with
+/// `nextSend` and `nextReceive`, everything else comes out of `popEffect`.
+///
+/// Invariants, checked by `checkInvariants`:
+/// - two operations that share a block and of which one changes it are never under way together;
+/// - an operation is completed towards the user once, and only when nothing that the kernel may touch refers to its memory;
+/// - a write without a definite outcome keeps its blocks locked, and its sequence below which no mark passes;
+/// - every slot is free or accounted for.
+///
+/// Leaves to its shell: connecting, hello and open, the clock (`now` is set before every event), and telling when a connection is gone.
+public struct VolumeEngine: ~Copyable {
+    /// Set by the owner before each event.
+    public var now = Instant.zero
+    public internal(set) var objectBytes: UInt64 = 0
+    public internal(set) var generation: UInt64 = 0
+    public internal(set) var marks = VolumeMarks()
+    public let isWritable: Bool
+
+    var chunkShift: UInt64 = 0
+    var operations: OperationTable
+    var requests: RequestTable
+    var overlaps: OverlapTable
+    /// Operations that have something to send, in the order in which they may.
+    var ready: SlotList
+    /// Requests to be sent again, before anything new.
+    var resends: SlotList
+    /// Requests that the OST had no room for.
+    var delayed: SlotList
+    var order: WriteOrder
+    var unflushed = Unflushed()
+    var connection = Connection()
+    var effects: EffectBuffer
+    /// The payload being sent, while its pieces are made; the one being received, until it is complete.
+    let sendPieces: UnsafeMutablePointer<IOVector>
+    let receivePieces: UnsafeMutablePointer<IOVector>
+
+    /// Why nothing works any more; `ok` while it does.
+    var deadStatus = Status.ok
+    var isClosing = false
+    var isClosed = false
+    /// No deadline is earlier.
+    var deadlineNext = Instant.never
+    var delayedUntil = Instant.never
+    var markAt = Instant.never
+    /// The wish that the owner knows of.
+    var armedWake = Instant.never
+
+    /// Beside the data requests: a mark, a keep-alive and a close.
+    static let controlRequests = 4
+
+    public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax) {
+        self.isWritable = isWritable
+        let requestCount = Limits.requestsPerConnectionMax + VolumeEngine.controlRequests
+        operations = OperationTable(capacity: slots)
+        requests = RequestTable(capacity: requestCount)
+        overlaps = OverlapTable(capacity: slots)
+        ready = SlotList(capacity: slots)
+        resends = SlotList(capacity: requestCount)
+        delayed = SlotList(capacity: requestCount)
+        order = WriteOrder(capacity: requestCount)
+        effects = EffectBuffer(capacity: 2 * slots + 16)
+        sendPieces = .allocate(capacity: Connection.piecesPerRequestMax)
+        receivePieces = .allocate(capacity: Connection.piecesPerRequestMax)
+    }
+
+    deinit {
+        sendPieces.deallocate()
+        receivePieces.deallocate()
+    }
+
+    /// Operations whose blocks are not free yet, reported ones included.
+    public var activeCount: Int { operations.active.count }
+    public var isDead: Bool { deadStatus != .ok }
+    public var mark: UInt64 { order.mark }
+    /// Nothing left to say: every write is acknowledged, durable, and its mark told.
+    public var isSettled: Bool { activeCount == 0 && !order.isUnsettled }
+
+    public var hasEffects: Bool { !effects.isEmpty }
+    public mutating func popEffect() -> Effect? { effects.pop() }
+
+    /// Takes an operation, or says at once why not. The vectors are copied; their memory belongs to the engine until the completion.
+    public mutating func submit(_ operation: Operation, vectors: UnsafeBufferPointer<IOVector>) -> Status? {
+        if let refusal = refusal(of: operation, vectors) { return refusal }
+        guard let index = operations.take() else {
+            marks.hit(.slotsExhausted)
+            return .outOfMemory
+        }
+        prepare(index, operation)
+        if operation.kind == .flush {
+            begin(flush: index)
+        } else {
+            let slot = operations.at(index)
+            if operation.kind.movesData, operations.copy(vectors, to: index) { marks.hit(.vectorsOverflowed) }
+            findEdges(index)
+            let isFree = overlaps.insert(
+                index, slot.pointee.firstBlock, slot.pointee.endBlock, changesBlocks: operation.kind.changesBlocks)
+            if overlaps.isWide(index) { marks.hit(.wideOperation) }
+            if isFree { ready.append(index) } else { marks.hit(.overlapWait) }
+        }
+        pump()
+        settle()
+        return nil
+    }
+
+    private func refusal(of operation: Operation, _ vectors: UnsafeBufferPointer<IOVector>) -> Status? {
+        if deadStatus != .ok { return deadStatus }
+        if isClosing { return .closed }
+        if operation.kind == .flush { return nil }
+        if operation.kind.changesBlocks, !isWritable { return .readOnly }
+        let sector = UInt64(Block.sectorBytes)
+        guard operation.bytes > 0, operation.bytes % sector == 0, operation.offset % sector == 0 else { return .invalidArgument }
+        let (end, overflow) = operation.offset.addingReportingOverflow(operation.bytes)
+        if overflow || end > objectBytes { return .outOfRange }
+        guard operation.kind.movesData else { return nil }
+        guard vectors.count <= Operation.vectorsMax else { return .invalidArgument }
+        var total: UInt64 = 0
+        for vector in vectors {
+            guard vector.count >= 0 else { return .invalidArgument }
+            total += UInt64(vector.count)
+        }
+        return total == operation.bytes ? nil : .invalidArgument
+    }
+
+    private mutating func prepare(_ index: Int, _ operation: Operation) {
+        let slot = operations.at(index)
+        let deadline = operation.deadline.nanoseconds == 0 ? Limits.requestDeadlineDefault : operation.deadline
+        slot.pointee.phase = .parts
+        slot.pointee.kind = operation.kind
+        slot.pointee.isDurable = operation.isDurable
+        slot.pointee.isReported = false
+        slot.pointee.hasHeadEdge = false
+        slot.pointee.hasTailEdge = false
+        slot.pointee.edgesToRead = 0
+        slot.pointee.status = .ok
+        slot.pointee.setback = .ok
+        slot.pointee.tag = operation.tag
+        slot.pointee.deadline = now + deadline
+        slot.pointee.offset = operation.offset
+        slot.pointee.bytes = operation.bytes
+        slot.pointee.firstBlock = operation.offset / UInt64(Block.bytes)
+        slot.pointee.endBlock = Block.count(covering: operation.offset &+ operation.bytes)
+        slot.pointee.cursorBlock = slot.pointee.firstBlock
+        slot.pointee.cursorVector = 0
+        slot.pointee.cursorOffset = 0
+        slot.pointee.vectorCount = 0
+        slot.pointee.requests = 0
+        deadlineNext = min(deadlineNext, slot.pointee.deadline)
+    }
+
+    private mutating func begin(flush index: Int) {
+        let slot = operations.at(index)
+        slot.pointee.firstBlock = 0
+        slot.pointee.endBlock = 0
+        slot.pointee.cursorBlock = 0
+        slot.pointee.covered = unflushed.acknowledged
+        if unflushed.mustFail(slot.pointee.covered) {
+            unflushed.reported(slot.pointee.covered)
+            marks.hit(.flushFailedAfterPowerLoss)
+            slot.pointee.status = .powerLost
+            finish(index)
+        } else if !isWritable {
+            // A reader has written nothing that could be flushed.
+            finish(index)
+        } else {
+            ready.append(index)
+        }
+    }
+
+    /// Reports the result, once.
+    mutating func report(_ index: Int) {
+        let slot = operations.at(index)
+        guard !slot.pointee.isReported else { return }
+        slot.pointee.isReported = true
+        effects.append(.completed(slot.pointee.tag, slot.pointee.status))
+    }
+
+    /// The operation is over: reports it, and lets those start that waited for its blocks.
+    mutating func finish(_ index: Int) {
+        invariant(operations.at(index).pointee.requests == 0, "operation \(index) ends with requests under way")
+        report(index)
+        ready.removeIfPresent(index)
+        if overlaps.contains(index) {
+            overlaps.remove(index)
+            while let next = overlaps.popReleased() { ready.append(next) }
+        }
+        operations.release(index)
+    }
+
+    mutating func reset(_ reason: ResetReason) {
+        guard connection.phase == .attached else { return }
+        connection.phase = .resetting
+        effects.append(.resetConnection(reason))
+    }
+}

@@ -1,0 +1,286 @@
+/* The catalogue, opening and closing, sizes and events. */
+#include "test.h"
+
+#define MIB (1024 * 1024)
+
+TEST(a_volume_is_created_found_and_removed)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("catalogue");
+    const char *where = url(name);
+    struct rawstor_create_options options = {.size = sizeof options, .chunk_bytes = MIB};
+    struct rawstor_volume_info info = {.size = sizeof info};
+
+    CHECK_EQUAL(rawstor_create_sync(context, where, 5 * MIB, &options), 0);
+    CHECK_EQUAL(rawstor_create_sync(context, where, 5 * MIB, &options), -EEXIST);
+    CHECK(strstr(rawstor_error_message(context), name));
+    CHECK_EQUAL(rawstor_stat_sync(context, where, &info), 0);
+    CHECK_EQUAL(info.volume_bytes, 5 * MIB);
+    CHECK_EQUAL(info.chunk_bytes, MIB);
+    CHECK_EQUAL(info.flags & RAWSTOR_INFO_HAS_WRITER, 0);
+    CHECK(strcmp(info.name, name) == 0);
+    CHECK_EQUAL(strlen(info.id), 36);
+    CHECK_EQUAL(rawstor_remove_sync(context, where), 0);
+    CHECK_EQUAL(rawstor_remove_sync(context, where), -ENOENT);
+    CHECK_EQUAL(rawstor_stat_sync(context, where, &info), -ENOENT);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(a_size_or_layout_that_cannot_be_is_refused)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *where = url(unique("catalogue"));
+    struct rawstor_create_options options = {.size = sizeof options, .chunk_bytes = 3 * MIB};
+
+    CHECK_EQUAL(rawstor_create_sync(context, where, 0, NULL), -EINVAL);
+    CHECK_EQUAL(rawstor_create_sync(context, where, 1000, NULL), -EINVAL);
+    CHECK_EQUAL(rawstor_create_sync(context, where, UINT64_MAX - 511, NULL), -EINVAL);
+    CHECK_EQUAL(rawstor_create_sync(context, where, MIB, &options), -EINVAL);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+struct listed {
+    const char *first, *second;
+    int found, count, limit;
+    char last[136];
+    int ordered;
+};
+
+static int list_entry(void *argument, const struct rawstor_volume_info *info)
+{
+    struct listed *listed = argument;
+
+    listed->ordered &= strcmp(listed->last, info->name) < 0;
+    strcpy(listed->last, info->name);
+    listed->found += strcmp(info->name, listed->first) == 0 || strcmp(info->name, listed->second) == 0;
+    return ++listed->count == listed->limit;
+}
+
+TEST(a_list_has_every_volume_in_order_and_ends_when_told)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    struct listed listed = {unique("list"), unique("list"), 0, 0, -1, "", 1};
+
+    CHECK_EQUAL(rawstor_create_sync(context, url(listed.first), MIB, NULL), 0);
+    CHECK_EQUAL(rawstor_create_sync(context, url(listed.second), MIB, NULL), 0);
+    CHECK_EQUAL(rawstor_list_sync(context, url(""), list_entry, &listed), 0);
+    CHECK_EQUAL(listed.found, 2);
+    CHECK(listed.ordered);
+    listed.count = 0;
+    listed.limit = 1;
+    CHECK_EQUAL(rawstor_list_sync(context, url(""), list_entry, &listed), 0);
+    CHECK_EQUAL(listed.count, 1);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(free_space_is_told)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    struct rawstor_space space = {.size = sizeof space};
+
+    CHECK_EQUAL(rawstor_df_sync(context, url(""), &space), 0);
+    CHECK(space.capacity_bytes > 0);
+    CHECK(space.free_bytes <= space.capacity_bytes);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(a_volume_that_is_not_there_cannot_be_opened)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("nothing");
+    rawstor_volume *volume;
+
+    CHECK_EQUAL(rawstor_volume_open_sync(context, url(name), NULL, &volume), -ENOENT);
+    CHECK(strstr(rawstor_error_message(context), name));
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(a_second_writer_is_refused_a_reader_is_not)
+{
+    NEEDS_OST();
+    rawstor_context *one = context_or_exit(), *two = context_or_exit();
+    const char *name = unique("writer");
+    rawstor_volume *first = volume_or_exit(one, name, MIB), *second, *reader;
+    struct rawstor_volume_options options = {.size = sizeof options, .flags = RAWSTOR_OPEN_READ_ONLY};
+    struct rawstor_volume_info info = {.size = sizeof info};
+    static char buffer[4096], read[4096];
+
+    CHECK_EQUAL(rawstor_volume_open_sync(two, url(name), NULL, &second), -EBUSY);
+    CHECK_EQUAL(rawstor_stat_sync(two, url(name), &info), 0);
+    CHECK(info.flags & RAWSTOR_INFO_HAS_WRITER);
+    CHECK_EQUAL(rawstor_remove_sync(two, url(name)), -EBUSY);
+
+    CHECK_EQUAL(rawstor_volume_open_sync(two, url(name), &options, &reader), 0);
+    fill(buffer, sizeof buffer, 9);
+    CHECK_EQUAL(rawstor_write_sync(first, buffer, sizeof buffer, 0, 0), 0);
+    CHECK_EQUAL(rawstor_flush_sync(first), 0);
+    CHECK_EQUAL(rawstor_write_sync(reader, buffer, sizeof buffer, 0, 0), -EROFS);
+    CHECK_EQUAL(rawstor_read_sync(reader, read, sizeof read, 0), 0);
+    CHECK(memcmp(read, buffer, sizeof buffer) == 0);
+
+    CHECK_EQUAL(rawstor_volume_close_sync(first), 0);
+    CHECK_EQUAL(rawstor_volume_open_sync(two, url(name), NULL, &second), 0);
+    CHECK_EQUAL(rawstor_context_destroy(one), 0);
+    CHECK_EQUAL(rawstor_context_destroy(two), 0);
+}
+
+struct events {
+    int kinds[8];
+    int count;
+    uint64_t bytes;
+};
+
+static void remember_event(void *argument, rawstor_volume *volume, const struct rawstor_event *event)
+{
+    struct events *events = argument;
+
+    if (volume && event->size >= sizeof *event && events->count < 8)
+        events->kinds[events->count++] = (int)event->kind;
+    events->bytes = event->volume_bytes;
+}
+
+static rawstor_volume *open_with_events(rawstor_context *context, const char *name, uint64_t flags, struct events *events)
+{
+    struct rawstor_volume_options options = {.size = sizeof options, .flags = flags, .event = remember_event,
+                                             .event_argument = events};
+    rawstor_volume *volume;
+
+    return rawstor_volume_open_sync(context, url(name), &options, &volume) == 0 ? volume : NULL;
+}
+
+/* Until an event has come, a limited time. */
+static void await_event(rawstor_context *context, struct events *events, int count)
+{
+    double begin = seconds();
+    while (events->count < count && seconds() - begin < 5)
+        rawstor_context_process(context);
+}
+
+TEST(a_resize_shows_at_once_and_others_hear_of_it)
+{
+    NEEDS_OST();
+    rawstor_context *one = context_or_exit(), *two = context_or_exit();
+    const char *name = unique("size");
+    struct events writer = {{0}, 0, 0}, reader = {{0}, 0, 0};
+    static char buffer[4096], zeros[4096];
+    rawstor_volume *volume, *other;
+
+    CHECK_EQUAL(rawstor_create_sync(one, url(name), MIB, NULL), 0);
+    CHECK((volume = open_with_events(one, name, 0, &writer)));
+    CHECK((other = open_with_events(two, name, RAWSTOR_OPEN_READ_ONLY, &reader)));
+    CHECK_EQUAL(rawstor_volume_size(volume), MIB);
+
+    CHECK_EQUAL(rawstor_resize_sync(volume, 2 * MIB), 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 2 * MIB);
+    memset(buffer, 1, sizeof buffer);
+    CHECK_EQUAL(rawstor_read_sync(volume, buffer, sizeof buffer, 2 * MIB - 4096), 0);
+    CHECK(memcmp(buffer, zeros, sizeof zeros) == 0);
+    CHECK_EQUAL(rawstor_write_sync(volume, buffer, sizeof buffer, 2 * MIB - 4096, 0), 0);
+    await_event(two, &reader, 1);
+    CHECK_EQUAL(reader.count, 1);
+    CHECK_EQUAL(reader.kinds[0], RAWSTOR_EVENT_SIZE_CHANGED);
+    CHECK_EQUAL(reader.bytes, 2 * MIB);
+    CHECK_EQUAL(rawstor_volume_size(other), 2 * MIB);
+
+    CHECK_EQUAL(rawstor_resize_sync(volume, MIB), 0);
+    CHECK_EQUAL(rawstor_read_sync(volume, buffer, sizeof buffer, 2 * MIB - 4096), -EINVAL);
+    CHECK_EQUAL(rawstor_resize_sync(volume, 1000), -EINVAL);
+    CHECK_EQUAL(rawstor_resize_sync(volume, 0), -EINVAL);
+    CHECK_EQUAL(rawstor_context_destroy(one), 0);
+    CHECK_EQUAL(rawstor_context_destroy(two), 0);
+}
+
+TEST(a_writer_that_is_forced_out_hears_of_it_and_writes_no_more)
+{
+    NEEDS_OST();
+    rawstor_context *one = context_or_exit(), *two = context_or_exit();
+    const char *name = unique("force");
+    struct events events = {{0}, 0, 0};
+    static char buffer[4096];
+    rawstor_volume *first, *second;
+
+    CHECK_EQUAL(rawstor_create_sync(one, url(name), MIB, NULL), 0);
+    CHECK((first = open_with_events(one, name, 0, &events)));
+    CHECK((second = open_with_events(two, name, RAWSTOR_OPEN_FORCE, &events)));
+    CHECK_EQUAL(rawstor_write_sync(second, buffer, sizeof buffer, 0, 0), 0);
+    await_event(one, &events, 1);
+    CHECK_EQUAL(events.count, 1);
+    CHECK_EQUAL(events.kinds[0], RAWSTOR_EVENT_FENCED);
+    CHECK_EQUAL(rawstor_write_sync(first, buffer, sizeof buffer, 0, 0), -ESTALE);
+    CHECK_EQUAL(rawstor_volume_close_sync(first), 0);
+    CHECK_EQUAL(rawstor_write_sync(second, buffer, sizeof buffer, 0, 0), 0);
+    CHECK_EQUAL(rawstor_context_destroy(one), 0);
+    CHECK_EQUAL(rawstor_context_destroy(two), 0);
+}
+
+TEST(a_close_lets_what_is_under_way_end_first)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("close");
+    rawstor_volume *volume = volume_or_exit(context, name, MIB);
+    static char written[32][4096], read[4096];
+    struct count writes = {0, 0}, close = {0, 0};
+
+    fill(written, sizeof written, 5);
+    for (int i = 0; i < 32; i++) {
+        struct iovec iov = {written[i], 4096};
+        CHECK_EQUAL(rawstor_write(volume, &iov, 1, 4096 * (uint64_t)i, 0, count_callback, &writes), 0);
+    }
+    CHECK_EQUAL(rawstor_volume_close(volume, count_callback, &close), 0);
+    CHECK_EQUAL(rawstor_flush(volume, count_callback, &writes), -EBADF);
+    while (close.calls == 0)
+        CHECK(rawstor_context_wait(context, 1, 10000) > 0);
+    CHECK_EQUAL(writes.calls, 32);
+    CHECK_EQUAL(writes.result, 0);
+    CHECK_EQUAL(rawstor_volume_open_sync(context, url(name), NULL, &volume), 0);
+    for (int i = 0; i < 32; i++) {
+        CHECK_EQUAL(rawstor_read_sync(volume, read, sizeof read, 4096 * (uint64_t)i), 0);
+        CHECK(memcmp(read, written[i], sizeof read) == 0);
+    }
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(destroying_a_context_ends_everything_in_it)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("close");
+    rawstor_volume *volume = volume_or_exit(context, name, MIB);
+    static char buffer[8][4096];
+    struct count count = {0, 0};
+
+    for (int i = 0; i < 8; i++) {
+        struct iovec iov = {buffer[i], 4096};
+        CHECK_EQUAL(rawstor_write(volume, &iov, 1, 4096 * (uint64_t)i, 0, count_callback, &count), 0);
+    }
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    CHECK_EQUAL(count.calls, 8);
+    CHECK(count.result == 0 || count.result == -ECANCELED);
+
+    /* And the volume is free for the next writer. */
+    context = context_or_exit();
+    CHECK_EQUAL(rawstor_volume_open_sync(context, url(name), NULL, &volume), 0);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+TEST(a_volume_can_be_opened_and_closed_many_times)
+{
+    NEEDS_OST();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("again");
+
+    CHECK_EQUAL(rawstor_create_sync(context, url(name), MIB, NULL), 0);
+    for (int i = 0; i < 100; i++) {
+        rawstor_volume *volume;
+        CHECK_EQUAL(rawstor_volume_open_sync(context, url(name), NULL, &volume), 0);
+        CHECK(rawstor_volume_context(volume) == context);
+        CHECK_EQUAL(rawstor_volume_close_sync(volume), 0);
+    }
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
