@@ -40,7 +40,6 @@ let package = Package(
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
         module("Arguments", ["Base"]),
         tests("ArgumentsTests", ["Arguments", "Base"]),
-        tests("OSTDaemonTests", ["Base", "Environment", "OSTDaemon"]),
         tests("BaseTests", ["Base"]),
         tests("WireTests", ["Wire", "Base"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

@@ -9,7 +9,8 @@ enum ExitStatus {
 }
 
 private let path = CommandSyntax.Positional("PATH", "The store: a file or a block device.")
-private let logLevel = CommandSyntax.Option.value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error.")
+private let logLevel = CommandSyntax.Option.value(
+    "log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error.")
 
 let syntax = CommandSyntax(
     program: "rawstor-ost", summary: "keeps parts of volumes on one disk and serves them to clients.",

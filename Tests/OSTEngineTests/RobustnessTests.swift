@@ -167,7 +167,8 @@ import Wire
                 withUnsafeBytes(of: check) { meta += $0 }
             }
         case .read, .writeZeroes, .discard: count = UInt32(1 + random.next() % 8)
-        case .open: meta = OpenRequest(name: "target", flags: OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & 7)).encoded
+        case .open:
+            meta = OpenRequest(name: "target", flags: OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & 7)).encoded
         case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
         case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded

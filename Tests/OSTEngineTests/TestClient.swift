@@ -172,7 +172,9 @@ extension TestClient {
         return Volume(handle: reply.header.handle, generation: reply.header.generation, session: session, record: body.object)
     }
 
-    func sendWrite(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in }) -> UInt64 {
+    func sendWrite(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in })
+        -> UInt64
+    {
         var checks: [UInt8] = []
         for start in stride(from: 0, to: payload.count, by: Block.bytes) {
             let check = payload[start..<start + Block.bytes].withUnsafeBytes { Checksum.of($0) }
@@ -185,7 +187,9 @@ extension TestClient {
         }
     }
 
-    func write(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in }) throws -> Frame {
+    func write(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in })
+        throws -> Frame
+    {
         try reply(to: sendWrite(volume, block: block, payload, sequence: sequence, change))
     }
 
@@ -211,5 +215,7 @@ extension TestClient {
         header.touched = 1
     }
 
-    static func blocks(_ count: Int, _ fill: UInt8) -> [UInt8] { (0..<count * Block.bytes).map { UInt8(truncatingIfNeeded: $0 / 512) ^ fill } }
+    static func blocks(_ count: Int, _ fill: UInt8) -> [UInt8] {
+        (0..<count * Block.bytes).map { UInt8(truncatingIfNeeded: $0 / 512) ^ fill }
+    }
 }
