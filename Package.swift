@@ -29,24 +29,35 @@ let package = Package(
         .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"])
     ],
     targets: [
+        // C libraries, one thin target each.
         .systemLibrary(name: "CISAL"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .target(name: "CSystem"),
+
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+
+        // The server side.
         module("PartStore", ["Base", "Environment"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
-        module("Arguments", ["Base"]),
-        tests("ArgumentsTests", ["Arguments", "Base"]),
-        tests("BaseTests", ["Base"]),
-        tests("WireTests", ["Wire", "Base"]),
-        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
-        tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
-        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
-        tests("TidyTests", []),
+
+        // The client side.
+        module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
+
+        // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+
+        // What users get.
+        module("Arguments", ["Base"]),
+        .executableTarget(
+            name: "rawstor-ost",
+            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            swiftSettings: strict),
         .target(name: "CRawstor"),
         .target(
             name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
@@ -60,22 +71,21 @@ let package = Package(
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
-        module("VolumeEngine", ["Base", "Wire"]),
-        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
-        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
-        .target(name: "CSimulation"),
-        module("Simulation", ["Base", "Environment", "CSimulation"]),
+
         // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
-        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
-        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
+        tests("BaseTests", ["Base"]),
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
+        tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
+        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("ReactorTests", ["Base", "Environment", "Reactor"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
-        .executableTarget(
-            name: "rawstor-ost",
-            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
-            swiftSettings: strict),
+        tests("TidyTests", []),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("WireTests", ["Wire", "Base"]),
     ]
 )
