@@ -10,6 +10,9 @@ func run(_ command: ParsedCommand) -> Int32 {
         switch command.verb {
         case "init": return try initialize(command)
         case "serve": return try serve(command)
+        case "verify": return try verify(command)
+        case "info": return try info(command)
+        case "dump": return try dump(command)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
     } catch {
