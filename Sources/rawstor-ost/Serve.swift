@@ -49,7 +49,8 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     reactor.log(
         .info, "store loaded",
         [
-            LogField("path", options.path), LogField("store", store.store), LogField("cluster", store.cluster), LogField("boot", store.boot),
+            LogField("path", options.path), LogField("store", store.store), LogField("cluster", store.cluster),
+            LogField("boot", store.boot),
             LogField("objects", store.objectCount), LogField("capacity", ByteSize.text(store.statistics.capacityBytes)),
             LogField("used", ByteSize.text(store.statistics.usedBytes)), LogField("ms", (reactor.now - began).milliseconds),
         ])
