@@ -7,6 +7,8 @@ let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // Deliberate bugs that tests switch on to prove that the checks fire; a release build contains none.
+    .define("MUTANTS", .when(configuration: .debug)),
     // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
     // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
@@ -27,13 +29,35 @@ let package = Package(
         .library(name: "LibRawstor", type: .dynamic, targets: ["LibRawstor"])
     ],
     targets: [
+        // C libraries, one thin target each.
         .systemLibrary(name: "CISAL"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .target(name: "CSystem"),
+
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+
+        // The server side.
+        module("PartStore", ["Base", "Environment"]),
+        module("OSTEngine", ["Base", "Wire", "PartStore"]),
+        module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
+
+        // The client side.
+        module("VolumeEngine", ["Base", "Wire"]),
+        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
+
+        // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
+        .target(name: "CSimulation"),
+        module("Simulation", ["Base", "Environment", "CSimulation"]),
+
+        // What users get.
+        module("Arguments", ["Base"]),
+        .executableTarget(
+            name: "rawstor-ost",
+            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            swiftSettings: strict),
         .target(name: "CRawstor"),
         .target(
             name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
@@ -47,19 +71,21 @@ let package = Package(
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
-        module("VolumeEngine", ["Base", "Wire"]),
-        module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
-        // C sources of the simulator, never shipped: the hook that catches stray tasks, and lazily zeroed memory.
-        .target(name: "CSimulation"),
-        module("Simulation", ["Base", "Environment", "CSimulation"]),
+
         // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
+        tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
+        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
+        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
+        tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
+        tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
-        tests("WireTests", ["Wire", "Base"]),
-        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
+        tests("TidyTests", []),
+        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
+        tests("WireTests", ["Wire", "Base"]),
     ]
 )

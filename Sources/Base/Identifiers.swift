@@ -1,5 +1,5 @@
 /// 16 bytes that name an object, a store, a cluster or a boot. Kept as two words, big-endian, so that the text form reads in order.
-public struct Identifier: Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Identifier: Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
     public var high: UInt64
     public var low: UInt64
 
@@ -65,7 +65,7 @@ private func hexDigit(_ byte: UInt8) -> UInt64? {
 }
 
 /// Who wrote, and in which order: versions of one object are totally ordered, generation first.
-public struct Version: Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Version: Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
     /// Fencing number of the writer; raised at every open for writing.
     public var generation: UInt64
     /// The writer raises it with every write.
@@ -89,7 +89,7 @@ public struct Version: Hashable, Comparable, Sendable, CustomStringConvertible {
 
 /// What one OST keeps for one member of one chunk of an object. The incarnation is the map number at which it was placed there: a part
 /// that comes back to an OST it once left is a different part.
-public struct PartAddress: Hashable, Sendable, CustomStringConvertible {
+public struct PartAddress: Hashable, Sendable, BitwiseCopyable, CustomStringConvertible {
     public var chunk: UInt32
     public var member: UInt16
     public var incarnation: UInt64

@@ -10,6 +10,9 @@ public enum Limits {
     public static let metaBytesMax = 64 << 10
     public static let nameBytesMax = 128
 
+    /// Blocks of one write-zeroes or discard request: each of them is listed in doubt until the mark passes it.
+    public static let zeroBlocksMax = 4096
+
     // Volumes
     public static let chunkBytesDefault: UInt64 = 4 << 20
     public static let volumeBytesMax: UInt64 = 1 << 50
@@ -21,6 +24,8 @@ public enum Limits {
     public static let requestsPerConnectionMax = 256
     /// Requests of one OST, all connections together.
     public static let requestsMax = 2048
+    /// Volumes that one connection has open.
+    public static let handlesPerConnectionMax = 64
     public static let objectsMax = 1 << 16
     /// A store is at most this large, since an address in memory is 32 bits of 4 KiB blocks.
     public static let storeBlocksMax: UInt64 = 1 << 32
@@ -34,6 +39,9 @@ public enum Limits {
     /// The writer tells its mark within this long of idling.
     public static let markInterval = Interval.seconds(1)
 
+    /// A write waits this long for room that marks and barriers are about to give back; then the store is full.
+    public static let spaceWait = Interval.seconds(10)
+
     // Time
     public static let requestDeadlineDefault = Interval.seconds(30)
     public static let connectDeadline = Interval.seconds(5)
@@ -41,6 +49,10 @@ public enum Limits {
     /// Without a request or a keep-alive for this long a connection is closed.
     public static let idleTimeout = Interval.seconds(60)
     public static let keepAliveInterval = Interval.seconds(15)
+    /// A peer that takes no byte of what waits for it, or does not go on with a payload, for this long is closed: it holds buffers.
+    public static let stallTimeout = Interval.seconds(20)
+    /// A daemon that stops, or a connection that closes, waits this long for what is under way.
+    public static let stopDeadline = Interval.seconds(5)
     public static let reconnectDelayMin = Interval.milliseconds(20)
     public static let reconnectDelayMax = Interval.seconds(2)
 
@@ -52,7 +64,10 @@ public enum Limits {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
+        invariant(spaceWait < requestDeadlineDefault && markInterval < spaceWait, "a wait for room ends in time, and lasts longer than a mark takes")
+        invariant(zeroBlocksMax * 4 <= doubtsMax, "a discard fits the doubt list")
         invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
+        invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")
         invariant(keepAliveInterval < idleTimeout, "a live client is never idle")
         invariant(chunkBytesDefault % UInt64(frameBytesMax) == 0, "a chunk is whole frames")
     }

@@ -1,5 +1,5 @@
 /// A point of a world's monotonic clock, in nanoseconds since that world began.
-public struct Instant: Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Instant: Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
     public var nanoseconds: UInt64
 
     public static let zero = Instant(nanoseconds: 0)
@@ -32,7 +32,7 @@ public struct Instant: Hashable, Comparable, Sendable, CustomStringConvertible {
 }
 
 /// A length of time, never negative.
-public struct Interval: Hashable, Comparable, Sendable {
+public struct Interval: Hashable, Comparable, Sendable, BitwiseCopyable {
     public var nanoseconds: UInt64
 
     @inlinable

@@ -1,7 +1,9 @@
 #define _GNU_SOURCE 1
 #include "csystem.h"
 
+#include <stdlib.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -141,3 +143,17 @@ int rs_signalfd(int descriptor, const int *signals, int count) {
 }
 
 const char *rs_error_text(int code, char *buffer, size_t bytes) { return strerror_r(code, buffer, bytes); }
+
+void rs_boot_id(char text[40]) {
+    memset(text, 0, 40);
+    int descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return;
+    ssize_t count = read(descriptor, text, 36);
+    if (count != 36) text[0] = 0;
+    close(descriptor);
+}
+
+void rs_exit(int code)
+{
+    exit(code);
+}

@@ -55,13 +55,16 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
             }
             if !tail.isEmpty { port = tail.dropFirst() }
         } else if let colon = authority.firstIndex(of: ":") {
+            guard authority.lastIndex(of: ":") == colon else {
+                throw Failure(.invalidArgument, "'\(authority)' has several colons; an IPv6 address goes in brackets: ost://[::1]:PORT/NAME")
+            }
             host = authority[..<colon]
             port = authority[authority.index(after: colon)...]
         }
         guard !host.isEmpty else { throw Failure(.invalidArgument, "'\(text)' names no host; write ost://HOST:PORT/NAME") }
         guard let port else { return Address(.tcp(host: String(host), port: defaultPort), name: name(rest[slash...])) }
         guard let number = UInt16(port), number > 0 else {
-            throw Failure(.invalidArgument, "'\(port)' is no port; it is a number from 1 to 65535 (an IPv6 address goes in brackets)")
+            throw Failure(.invalidArgument, "'\(port)' is no port; it is a number from 1 to 65535")
         }
         return Address(.tcp(host: String(host), port: number), name: name(rest[slash...]))
     }

@@ -12,6 +12,8 @@ public protocol World: AnyObject, Sendable {
     /// Milliseconds since 1970; only for names and logs, never for a decision.
     var wallClockMilliseconds: UInt64 { get }
     func random() -> UInt64
+    /// Names the time since this machine was started: what a disk's cache has taken in since is there as long as it stays the same.
+    var hostBoot: Identifier { get }
     var executor: any WorldExecutor { get }
     func log(_ level: LogLevel, _ message: String, _ fields: [LogField])
     func mark(_ name: StaticString)

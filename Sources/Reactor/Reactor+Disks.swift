@@ -42,7 +42,7 @@ extension Reactor {
         invariant(
             disks.isAligned(disk.index, offset | UInt64(slot.pointee.bytes)), "\(slot.pointee.bytes) bytes at \(offset) are not whole sectors")
         slot.pointee.buffer = slot.pointee.vectorCount == 1 ? registeredBuffer(slot.pointee.address, slot.pointee.bytes) : -1
-        queue(index)
+        queueTransfer(index)
     }
 
     public func flush(_ disk: DiskID, _ ticket: Ticket) {

@@ -27,6 +27,19 @@ extension Reactor {
         return index
     }
 
+    /// Queues a transfer of a disk; at some number of them the device gets to work.
+    @inline(__always)
+    func queueTransfer(_ index: UInt32) {
+        queue(index)
+        transfersQueued += 1
+        if transfersQueued >= options.transfersAtOnce { submitTransfers() }
+    }
+
+    private func submitTransfers() {
+        transfersQueued = 0
+        rs_ring_submit(ring)
+    }
+
     /// Queues what is in the slot, for the first time or again.
     func queue(_ index: UInt32) {
         var entry = rs_entry()
@@ -185,7 +198,7 @@ extension Reactor {
         let slot = operations.slots + Int(index)
         if result > 0, disks.isAligned(slot.pointee.object, UInt64(result)), !isClosed {
             slot.pointee.advance(by: UInt32(result))
-            return queue(index)
+            return queueTransfer(index)
         }
         disks.ended(slot.pointee.object)
         finish(index, -ErrorCode.inputOutput)

@@ -7,7 +7,7 @@ import Environment
 ///
 /// Owns the ring, everything opened through it, its timers and its executor. One *turn* hands everything queued to the kernel and waits, in
 /// one system call; delivers what has completed; then runs the jobs of asynchronous code. Operations begun meanwhile are only queued, and
-/// go with the next turn. While nothing happens the thread sleeps in the kernel without a limit.
+/// go with the next turn (only disks do not wait for it). While nothing happens the thread sleeps in the kernel without a limit.
 ///
 /// Unless caller-driven, it is made, run and closed on one thread. A caller-driven one may be used from several threads, one at a time;
 /// what is called outside of a turn is wrapped in `perform`.
@@ -30,6 +30,8 @@ public final class Reactor: World, @unchecked Sendable {
     private var messages: [Inbox.Message] = []
 
     var disks = DiskTable()
+    /// Since the last submission.
+    var transfersQueued = 0
     var streams = StreamTable()
     var listeners: [Listener?] = []
     var arenas: [Arena] = []
@@ -67,6 +69,7 @@ public final class Reactor: World, @unchecked Sendable {
         operations = OperationTable(capacity: options.operationsMax)
         reactorExecutor = ReactorExecutor(inbox)
         epoch = rs_monotonic_nanoseconds()
+        hostBoot = Reactor.bootOfThisMachine
         words = .allocate(capacity: 3)
         words.initialize(repeating: 0, count: 3)
         connector = Connector(self)
@@ -86,6 +89,16 @@ public final class Reactor: World, @unchecked Sendable {
     private var clock: Instant { Instant(nanoseconds: rs_monotonic_nanoseconds() - epoch) }
     public var wallClockMilliseconds: UInt64 { rs_wall_clock_milliseconds() }
     public func random() -> UInt64 { randomGenerator.next() }
+    public let hostBoot: Identifier
+
+    /// Zero, which is never equal to a boot that is known, where the kernel does not tell.
+    private static var bootOfThisMachine: Identifier {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 40) { text in
+            guard let base = text.baseAddress else { return .zero }
+            rs_boot_id(base)
+            return Identifier(text: String(cString: base)) ?? .zero
+        }
+    }
     public var executor: any WorldExecutor { reactorExecutor }
 
     public func log(_ level: LogLevel, _ message: String, _ fields: [LogField]) {
@@ -128,6 +141,7 @@ public final class Reactor: World, @unchecked Sendable {
         }
         if !deferred.isEmpty { retryDeferred() }
         submitAndWait(until: deadline, minimum: minimum)
+        transfersQueued = 0
         cachedNow = clock
         isInTurn = true
         var delivered = deliverCompletions()

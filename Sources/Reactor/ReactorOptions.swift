@@ -4,6 +4,10 @@ import Environment
 public struct ReactorOptions: Sendable {
     /// Entries of the submission queue: what one turn can hand to the kernel at once. More than that is handed over in pieces.
     public var queueDepth = 1024
+    /// Transfers of disks that are handed to the kernel at once, instead of with the rest at the end of the turn. Held back, they reach an
+    /// idle device together, and its queue is emptied and filled in turns: 4 KiB random writes at depth 32 came to 88 thousand a second
+    /// with everything in one piece, 128 in pieces of 4 and 140 in pieces of 2 (a virtio disk), for 3 % more processor time each.
+    public var transfersAtOnce = 2
     /// Operations under way at once, of all kinds. Beyond it they end with -ENOBUFS.
     public var operationsMax = 16384
     /// The ring is not bound to a thread, so that the caller may drive the reactor from one thread now and from another later, one at a

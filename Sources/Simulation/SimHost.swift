@@ -6,6 +6,8 @@ public final class SimHost {
     public let name: String
     public internal(set) var disks: [SimDisk] = []
     public private(set) var isUp = true
+    /// Changes with every loss of power.
+    private(set) var boot = Identifier.zero
     /// By how much its calendar is off; decisions must not care.
     let wallClockSkewMilliseconds: UInt64
     let number: Int32
@@ -16,6 +18,7 @@ public final class SimHost {
         self.universe = universe
         self.name = name
         self.number = number
+        boot = Identifier(high: universe.random.next(), low: universe.random.next())
         wallClockSkewMilliseconds = universe.timing == .drawn ? universe.random.below(100_000 as UInt64) : 0
     }
 
@@ -52,6 +55,7 @@ public final class SimHost {
         universe.trace.fold(0x9000_0000_0000_0000 | UInt64(number))
         for process in processes { process.end(.silent) }
         for disk in disks { disk.losePower() }
+        boot = Identifier(high: universe.random.next(), low: universe.random.next())
     }
 
     public func restorePower() {

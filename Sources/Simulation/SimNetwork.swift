@@ -22,6 +22,12 @@ final class SimNetwork {
 
     init(_ universe: Universe) { self.universe = universe }
 
+    func end() {
+        sockets.removeAll()
+        listeners.removeAll()
+        attempts.removeAll()
+    }
+
     // Looking up
 
     func isSocket(_ number: Int32) -> Bool { sockets[Int(number)] != nil }

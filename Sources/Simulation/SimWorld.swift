@@ -112,6 +112,7 @@ public final class SimWorld: World, @unchecked Sendable {
         isAlive = false
         jobs.wakeUp = {}
         sinks.removeAll()
+        timers.removeAll()
         disks.removeAll()
         ready.removeAll()
         for block in memory { if let base = block.baseAddress { rs_sim_unmap(base, block.count) } }
@@ -253,6 +254,8 @@ public final class SimWorld: World, @unchecked Sendable {
     }
 
     public func random() -> UInt64 { generator.next() }
+
+    public var hostBoot: Identifier { host.boot }
 
     public var executor: any WorldExecutor { jobs }
 

@@ -39,6 +39,7 @@ public final class Universe {
     private var freeActions: [Int32] = []
     private var lastWork = Instant.zero
     private var isRunning = false
+    private var hasEnded = false
     private var eventsOfThisInstant = 0
 
     /// A process that spins without time passing is a bug worth a message.
@@ -54,8 +55,21 @@ public final class Universe {
         rs_stray_install()
     }
 
-    deinit {
+    deinit { end() }
+
+    /// Frees disks, connections and the processes' memory. For tests that run many seeds in one process: a task that was killed or still
+    /// waits is never freed, nor is anything it refers to, and that may be this universe. Its counts and trace stay.
+    public func end() {
+        invariant(!isRunning, "a universe ends within a run")
+        hasEnded = true
         for process in processes { process.universeEnds() }
+        for host in hosts { host.disks.removeAll() }
+        disks.removeAll()
+        network.end()
+        queue = EventQueue()
+        actions.removeAll()
+        afterTurn = { _ in }
+        onLog = { _, _, _, _ in }
     }
 
     // Hosts and processes
@@ -200,6 +214,7 @@ public final class Universe {
 
     private func enter() {
         invariant(!isRunning, "run is called from within a run")
+        invariant(!hasEnded, "the universe has ended")
         isRunning = true
         rs_stray_enter()
     }

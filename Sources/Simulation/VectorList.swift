@@ -1,4 +1,4 @@
-import Environment
+import Base
 
 /// The memory of one operation: a copy of the caller's vector list, whose own memory is kept for the next operation.
 struct VectorList {

@@ -129,6 +129,15 @@ public struct FrameReceiver: ~Copyable {
         }
     }
 
+    /// After `next` refused a head: the id its request asked under, so that the refusal can be answered; 0 when the header's own check
+    /// does not match and nothing in it can be believed.
+    public var refusedRequestID: UInt64 {
+        guard phase == .head, end - start >= FrameHeader.bytes, let base = staging.baseAddress else { return 0 }
+        let head = UnsafeRawPointer(base) + start
+        guard head.load(UInt32.self, at: 124) == Checksum.of(UnsafeRawBufferPointer(start: head, count: 124)) else { return 0 }
+        return head.load(UInt64.self, at: 8)
+    }
+
     /// The payload goes to these vectors, which hold at least as many bytes. List and memory stay until `payloadComplete`.
     public mutating func takePayload(into vectors: UnsafePointer<IOVector>) {
         invariant(phase == .payloadUnclaimed, "there is no payload to take")

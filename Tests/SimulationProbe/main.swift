@@ -19,7 +19,11 @@ case "trace":
     print(hexadecimal(scenario.universe.trace.hash, digits: 16), scenario.universe.events, scenario.acknowledged)
 case "bench":
     var events = 0
-    for seed in 0..<(UInt64(arguments[2]) ?? 0) { events += Mode.trace(seed).universe.events }
+    for seed in 0..<(UInt64(arguments[2]) ?? 0) {
+        let universe = Mode.trace(seed).universe
+        events += universe.events
+        universe.end()
+    }
     print(events)
 default: print("usage: SimulationProbe stray | stray-main | stray-sleep | kept | trace SEED | bench SEEDS")
 }

@@ -243,6 +243,25 @@ import Testing
         #expect(host == nil)
     }
 
+    @Test func endFreesDisksThoughATaskHoldsTheUniverse() {
+        weak var disk: SimDisk?
+        do {
+            let universe = Universe(seed: 1)
+            let host = universe.addHost("a")
+            disk = host.addDisk("/disk", bytes: 1 << 20)
+            let world = host.start("a")
+            world.spawn {
+                await Operations(world).sleep(.seconds(100))
+                universe.heal()
+            }
+            universe.run(for: .seconds(1))
+            #expect(disk != nil)
+            universe.end()
+            #expect(universe.events > 0)
+        }
+        #expect(disk == nil)
+    }
+
     @Test func quietIsToldFromBusy() throws {
         let bench = try DiskBench(seed: 1)
         bench.disk.stick()

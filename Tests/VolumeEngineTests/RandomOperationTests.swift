@@ -27,7 +27,7 @@ import Wire
         var submitted = 0
         var errors = 0
         var steps = 0
-        while submitted < operations || rig.engine.activeCount > 0 {
+        while submitted < operations || rig.activeCount > 0 {
             steps += 1
             try #require(steps < 2_000_000, "the operations do not end")
             if submitted < operations, rig.random.chance(30) {
@@ -51,7 +51,7 @@ import Wire
         }
         try rig.run()
         #expect(expected.isEmpty)
-        #expect(rig.engine.operations.freeCount == 48)
+        #expect(rig.freeCount == 48)
         for block in 0..<size / 4096 {
             let stored = rig.ost.blocks[block] ?? [UInt8](repeating: 0, count: 4096)
             if stored != Array(model[Int(block) * 4096..<Int(block + 1) * 4096]) { errors += 1 }

@@ -24,7 +24,7 @@ final class Rig {
     var session: UInt64 = 0
     var boot = Identifier(high: 1, low: 1)
     var previousBoot = Identifier.zero
-    let objectBytes: UInt64
+    let attachedBytes: UInt64
     let chunkBytes: UInt64
     var completions: [UInt: Status] = [:]
     var notices: [VolumeNotice] = []
@@ -43,10 +43,20 @@ final class Rig {
         engine = VolumeEngine(isWritable: isWritable, slots: slots)
         ost = FakeOST(chunkBytes: chunkBytes)
         random = SplitMix(state: seed)
-        self.objectBytes = objectBytes
+        attachedBytes = objectBytes
         self.chunkBytes = chunkBytes
         if attached { attach() }
     }
+
+    // `#expect` cannot look into a struct that is not copyable.
+    var marks: VolumeMarks { engine.marks }
+    var mark: UInt64 { engine.mark }
+    var isSettled: Bool { engine.isSettled }
+    var isDead: Bool { engine.isDead }
+    var isDetached: Bool { engine.connection.phase == .detached }
+    var activeCount: Int { engine.activeCount }
+    var freeCount: Int { engine.operations.freeCount }
+    var objectBytes: UInt64 { engine.objectBytes }
 
     deinit {
         for buffers in memory.values { for buffer in buffers { buffer.deallocate() } }
@@ -57,7 +67,7 @@ final class Rig {
         session += 1
         engine.attached(
             Attachment(
-                session: session, generation: 7, handle: 3, objectBytes: objectBytes, chunkBytes: chunkBytes, requestsMax: requestsMax,
+                session: session, generation: 7, handle: 3, objectBytes: attachedBytes, chunkBytes: chunkBytes, requestsMax: requestsMax,
                 boot: boot, previousBoot: previousBoot, highest: Version(generation: 7, sequence: ost.highest)))
         after()
     }

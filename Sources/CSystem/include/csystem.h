@@ -11,6 +11,8 @@
 uint64_t rs_monotonic_nanoseconds(void);
 uint64_t rs_wall_clock_milliseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
+/* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
+void rs_boot_id(char text[40]);
 /* A number that differs between all threads alive, and is never 0. */
 uintptr_t rs_thread(void);
 /* A detached thread with all signals blocked. */
@@ -33,6 +35,8 @@ void rs_eventfd_clear(int descriptor);
 
 /* Signals */
 void rs_ignore_sigpipe(void);
+/* Ends the process with this code. */
+_Noreturn void rs_exit(int code);
 /* Blocks the signals in this thread and lets them arrive at `descriptor` (-1: a new one). */
 int rs_signalfd(int descriptor, const int *signals, int count);
 enum { rs_signal_record_bytes = 128 };

@@ -1,0 +1,46 @@
+import Base
+
+/// Where things are on a store's disk, in blocks of 4 KiB from its beginning.
+///
+///     block 0            superblock, first copy
+///     block 1            superblock, second copy
+///     block 16           log area, half 0
+///     block 16 + h       log area, half 1
+///     block 16 + 2h      data, up to the end
+///
+/// A half is large enough for the state written compactly at the worst (20 bytes a block) beside as much log.
+public struct Geometry: Hashable, Sendable {
+    public static let superblocks: [UInt64] = [0, 1]
+    private static let firstHalf: UInt64 = 16
+    /// 4 MiB: a store below it is refused.
+    public static let blocksMin: UInt64 = 1024
+
+    public var blocks: UInt64
+    public var halfBlocks: UInt64
+
+    public init(blocks: UInt64, halfBlocks: UInt64) {
+        self.blocks = blocks
+        self.halfBlocks = halfBlocks
+    }
+
+    /// For a disk of this size, or the sentence that says why not.
+    public init(diskBytes: UInt64) throws(Failure) {
+        let blocks = diskBytes / UInt64(Block.bytes)
+        guard blocks >= Geometry.blocksMin else {
+            throw Failure(.invalidArgument, "a store needs at least 4 MiB, this disk has \(diskBytes) bytes")
+        }
+        guard blocks <= Limits.storeBlocksMax else {
+            throw Failure(
+                .invalidArgument, "a store is at most 16 TiB, this disk has \(diskBytes >> 40) TiB; make two partitions, one store on each")
+        }
+        // A sixty-fourth of the disk each, at least 256 KiB and at most an eighth (small disks).
+        self.init(blocks: blocks, halfBlocks: min(max(blocks / 64, 64), blocks / 8))
+    }
+
+    public func halfStart(_ half: Int) -> UInt64 { (Geometry.firstHalf + UInt64(half) * halfBlocks) * UInt64(Block.bytes) }
+    public var halfBytes: UInt64 { halfBlocks * UInt64(Block.bytes) }
+    public var firstDataBlock: UInt64 { Geometry.firstHalf + 2 * halfBlocks }
+    public var dataBlocks: UInt64 { blocks - firstDataBlock }
+    /// Kept for overwrites when the store is full: they need a free block before the old one can be given back.
+    public var reserveBlocks: UInt64 { min(dataBlocks / 16, UInt64(4 * Limits.barrierBytes / Block.bytes)) }
+}

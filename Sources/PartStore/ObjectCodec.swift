@@ -1,0 +1,99 @@
+import Base
+
+/// Objects in the log and in snapshots.
+///
+///     body of a create record, at offset 40
+///          0    16 id
+///         16     8 size in bytes
+///         24     8 chunk bytes
+///         32     8 created, milliseconds since 1970
+///         40     1 layout kind
+///         41     1 bytes of the name
+///         42     2 data members
+///         44     2 parity members
+///         46     2 zero
+///         48     … name, padded to 8
+///
+///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), then the same body
+enum ObjectCodec {
+    private static let bodyHeadBytes = 48
+    private static let entryHeadBytes = 48
+    static let imageBytesMax = entryHeadBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
+    static let creationBytesMax = LogRecord.headBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
+
+    private static func bodyBytes(_ record: ObjectRecord) -> Int { bodyHeadBytes + roundUp(record.name.utf8.count, to: 8) }
+
+    private static func encodeBody(_ record: ObjectRecord, to target: UnsafeMutableRawPointer) {
+        target.storeIdentifier(record.id, at: 0)
+        target.store(record.bytes, at: 16)
+        target.store(record.layout.chunkBytes, at: 24)
+        target.store(record.createdMilliseconds, at: 32)
+        target.store(record.layout.kind.rawValue, at: 40)
+        target.store(UInt8(record.name.utf8.count), at: 41)
+        target.store(record.layout.dataMembers, at: 42)
+        target.store(record.layout.parityMembers, at: 44)
+        target.store(UInt16(0), at: 46)
+        for index in 0..<roundUp(record.name.utf8.count, to: 8) { target.store(UInt8(0), at: bodyHeadBytes + index) }
+        for (index, byte) in record.name.utf8.enumerated() { target.store(byte, at: bodyHeadBytes + index) }
+    }
+
+    private static func decodeBody(_ source: UnsafeRawPointer, available: Int) -> ObjectRecord? {
+        guard available >= bodyHeadBytes, let kind = Layout.Kind(rawValue: source.load(UInt8.self, at: 40)) else { return nil }
+        let nameBytes = Int(source.load(UInt8.self, at: 41))
+        guard nameBytes <= Limits.nameBytesMax, available >= bodyHeadBytes + nameBytes,
+            let name = String(validating: UnsafeRawBufferPointer(start: source + bodyHeadBytes, count: nameBytes), as: UTF8.self)
+        else { return nil }
+        let layout = Layout(
+            kind: kind, chunkBytes: source.load(UInt64.self, at: 24), dataMembers: source.load(UInt16.self, at: 42),
+            parityMembers: source.load(UInt16.self, at: 44))
+        let record = ObjectRecord(
+            id: source.loadIdentifier(at: 0), name: name, bytes: source.load(UInt64.self, at: 16), layout: layout,
+            createdMilliseconds: source.load(UInt64.self, at: 32))
+        do throws(Failure) {
+            try ObjectRecord.check(name: name)
+            try ObjectRecord.check(bytes: record.bytes)
+            try layout.check()
+        } catch { return nil }
+        return record
+    }
+
+    /// A whole create record; returns its bytes.
+    static func encodeCreation(_ number: ObjectNumber, _ record: ObjectRecord, to target: UnsafeMutableRawPointer) -> Int {
+        let bytes = LogRecord.headBytes + bodyBytes(record)
+        LogRecord(.create, number).encode(to: target, bytes: bytes)
+        encodeBody(record, to: target + LogRecord.headBytes)
+        return bytes
+    }
+
+    static func decodeCreation(_ source: UnsafeRawPointer) -> ObjectRecord? {
+        decodeBody(source + LogRecord.headBytes, available: Int(source.load(UInt16.self, at: 2)) - LogRecord.headBytes)
+    }
+
+    /// An entry of a snapshot; returns its bytes.
+    static func encodeImage(_ number: ObjectNumber, _ state: ObjectTable.State, to target: UnsafeMutableRawPointer) -> Int {
+        let bytes = entryHeadBytes + bodyBytes(state.record)
+        target.store(UInt32(bytes), at: 0)
+        target.store(number.raw, at: 4)
+        target.store(state.record.generation, at: 8)
+        target.store(state.record.map, at: 16)
+        target.store(state.mark, at: 24)
+        target.store(state.highest.generation, at: 32)
+        target.store(state.highest.sequence, at: 40)
+        encodeBody(state.record, to: target + entryHeadBytes)
+        return bytes
+    }
+
+    static func decodeImage(_ source: UnsafeRawPointer, available: Int) -> (ObjectNumber, ObjectTable.State, bytes: Int)? {
+        guard available >= entryHeadBytes else { return nil }
+        let bytes = Int(source.load(UInt32.self, at: 0))
+        guard bytes <= available, bytes % 8 == 0, bytes >= entryHeadBytes,
+            var record = decodeBody(source + entryHeadBytes, available: bytes - entryHeadBytes)
+        else { return nil }
+        record.generation = source.load(UInt64.self, at: 8)
+        record.map = source.load(UInt64.self, at: 16)
+        var state = ObjectTable.State(record: record)
+        state.mark = source.load(UInt64.self, at: 24)
+        state.highest = Version(generation: source.load(UInt64.self, at: 32), sequence: source.load(UInt64.self, at: 40))
+        return (ObjectNumber(source.load(UInt32.self, at: 4)), state, bytes)
+    }
+}

@@ -1,0 +1,356 @@
+import Base
+import Environment
+
+/// Rebuilds a store from its disk: one snapshot and one tail of the log. Reads only; mounting is `StoreFile`'s.
+///
+/// The log is kept up to the first batch that is damaged and, of what was not known durable, up to the first record whose data is not on
+/// the disk. Both are what a loss of power leaves behind. A damaged batch that is followed by one that knows it durable is not: that log
+/// has rotted, and nothing is guessed.
+struct StoreLoader: ~Copyable {
+    struct TailRecord {
+        var number: UInt64
+        var offset: Int
+        var bytes: Int
+    }
+
+    private let operations: Operations
+    private let disk: DiskID
+    private let diskBytes: UInt64
+    private(set) var superblock: Superblock
+    private let geometry: Geometry
+
+    // The tail, as scanned
+    private var tail: ContiguousArray<UInt8> = []
+    private var records: ContiguousArray<TailRecord> = []
+    private var voids: [ClosedRange<UInt64>] = []
+    private(set) var durableRecord: UInt64 = 0
+    // Where the log goes on
+    private(set) var half = 0
+    private(set) var offset = 0
+    private(set) var tailStart = 0
+    private(set) var chain: UInt32 = 0
+    private(set) var nextRecord: UInt64 = 1
+    private var mountCounter: UInt64 = 0
+    private(set) var objectsRecord: UInt64 = 0
+
+    /// Reads the superblocks.
+    init(_ operations: Operations, disk: DiskID, path: String) async throws(Failure) {
+        self.operations = operations
+        self.disk = disk
+        diskBytes = operations.world.traits(of: disk).bytes
+        superblock = try await StoreLoader.readSuperblock(operations, disk, path, diskBytes)
+        geometry = superblock.geometry
+    }
+
+    private static func readSuperblock(
+        _ operations: Operations, _ disk: DiskID, _ path: String, _ diskBytes: UInt64
+    ) async throws(Failure) -> Superblock {
+        guard diskBytes >= Geometry.blocksMin * UInt64(Block.bytes) else { throw Failure(.malformed, "\(path) is no rawstor store: it is too small") }
+        let buffer = PageBuffer(bytes: Block.bytes)
+        var best: Superblock?
+        var problem = Failure(.malformed, "no rawstor store")
+        for copy in Geometry.superblocks {
+            do throws(Failure) {
+                try await operations.read(disk, at: copy * UInt64(Block.bytes), into: buffer.bytes)
+                let found = try Superblock.decode(buffer.base)
+                if found.revision >= best?.revision ?? 0 { best = found }
+            } catch {
+                if error.status != .malformed || problem.detail == "no rawstor store" { problem = error }
+            }
+        }
+        guard let best else {
+            throw Failure(problem.status, "\(path): \(problem.detail); 'rawstor-ost init \(path)' makes a store")
+        }
+        guard best.geometry.blocks * UInt64(Block.bytes) <= diskBytes else {
+            throw Failure(
+                .malformed, "\(path): the store has \(best.geometry.blocks) blocks, the disk only \(diskBytes / UInt64(Block.bytes)); was it cut?")
+        }
+        return best
+    }
+
+    /// The state after the longest prefix of the log that is whole.
+    mutating func rebuild(verifyingTail: Bool = true) async throws(Failure) -> StoreState {
+        try await scanTail()
+        while true {
+            var state = try await loadSnapshot()
+            try replay(into: &state)
+            guard verifyingTail, let lost = try await firstLost(state) else { return state }
+            cut(at: lost)
+        }
+    }
+
+    // MARK: Tail
+
+    private mutating func scanTail() async throws(Failure) {
+        half = Int(superblock.snapshotHalf)
+        offset = Int(superblock.tailOffset)
+        chain = superblock.tailChain
+        nextRecord = superblock.tailRecord
+        while try await scanHalf() {}
+    }
+
+    /// Scans the log in the current half to its end; true if it goes on in the other one.
+    private mutating func scanHalf() async throws(Failure) -> Bool {
+        tailStart = offset
+        let halfBytes = Int(geometry.halfBytes)
+        let window = PageBuffer(bytes: 4 << 20)
+        var windowStart = 0
+        var windowBytes = 0
+        while offset < halfBytes {
+            if offset + LogBatch.bytesMax + Block.bytes > windowStart + windowBytes, windowStart + windowBytes < halfBytes || windowBytes == 0 {
+                windowStart = offset & ~(Block.bytes - 1)
+                windowBytes = min(window.bytes.count, halfBytes - windowStart)
+                try await operations.read(
+                    disk, at: geometry.halfStart(half) + UInt64(windowStart), into: UnsafeMutableRawBufferPointer(rebasing: window.bytes[..<windowBytes]))
+            }
+            let source = UnsafeRawPointer(window.base) + (offset - windowStart)
+            let available = windowStart + windowBytes - offset
+            guard let (batch, check) = LogBatch.decode(source, available: available, store: superblock.store),
+                batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
+            else {
+                try refuseRot(UnsafeRawPointer(window.base), windowBytes, from: offset - windowStart)
+                return false
+            }
+            mountCounter = batch.mountCounter
+            durableRecord = max(durableRecord, batch.durableRecord)
+            chain = check
+            let moves = try take(batch, source)
+            offset += batch.bytes
+            if let moves {
+                half = 1 - half
+                offset = moves
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Notes the records of a batch; returns where the log goes on if it leaves this half.
+    private mutating func take(_ batch: LogBatch, _ source: UnsafeRawPointer) throws(Failure) -> Int? {
+        var position = LogBatch.headBytes
+        var moves: Int?
+        for _ in 0..<batch.recordCount {
+            guard let (record, bytes) = LogRecord.decode(source + position, available: batch.bytes - position, geometry: geometry) else {
+                throw Failure(.malformed, "record \(nextRecord) of the log contradicts itself; the store was not written by this program")
+            }
+            if record.kind == .void, record.argument >= 1, record.argument < nextRecord { voids.append(record.argument...nextRecord - 1) }
+            if record.kind == .switchHalf {
+                guard record.argument % UInt64(Block.bytes) == 0, record.argument < geometry.halfBytes else {
+                    throw Failure(.malformed, "record \(nextRecord) of the log leads out of the log area")
+                }
+                moves = Int(record.argument)
+            }
+            records.append(TailRecord(number: nextRecord, offset: tail.count, bytes: bytes))
+            tail.append(contentsOf: UnsafeRawBufferPointer(start: source + position, count: bytes))
+            position += bytes
+            nextRecord += 1
+        }
+        return moves
+    }
+
+    /// The log ends here. If a later batch says that more was durable, it has not ended, it is damaged.
+    private func refuseRot(_ window: UnsafeRawPointer, _ bytes: Int, from start: Int) throws(Failure) {
+        var position = start + 8
+        while position + LogBatch.headBytes <= min(bytes, start + 2 * LogBatch.bytesMax) {
+            if let (batch, _) = LogBatch.decode(window + position, available: bytes - position, store: superblock.store),
+                batch.firstRecord > nextRecord, batch.mountCounter >= mountCounter, batch.durableRecord >= nextRecord
+            {
+                throw Failure(
+                    .damaged,
+                    "the log is damaged at record \(nextRecord), which was durable: records up to \(batch.durableRecord) would be lost; restore the store from its other members"
+                )
+            }
+            position += 8
+        }
+    }
+
+    /// Record `number` and what follows in its batch do not count.
+    private mutating func cut(at number: UInt64) { voids.append(number...nextRecord - 1) }
+
+    /// The first void record that no record of the log says so of yet.
+    var newVoid: UInt64? {
+        guard let last = voids.last, last.upperBound == nextRecord - 1 else { return nil }
+        return voids.filter { $0.upperBound == nextRecord - 1 }.map(\.lowerBound).min()
+    }
+
+    private func isVoid(_ number: UInt64) -> Bool { voids.contains { $0.contains(number) } }
+
+    /// The records of the tail, in order.
+    func forEachRecord(_ body: (UInt64, LogRecord, _ isVoid: Bool) -> Void) {
+        tail.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            for entry in records {
+                guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry) else { continue }
+                body(entry.number, record, isVoid(entry.number))
+            }
+        }
+    }
+
+    // MARK: Snapshot
+
+    private mutating func loadSnapshot() async throws(Failure) -> StoreState {
+        var state = StoreState()
+        objectsRecord = superblock.tailRecord - 1
+        guard superblock.snapshotBytes > 0 else { return state }
+        var doubts: ContiguousArray<DoubtList.Entry> = []
+        var position: UInt64 = 0
+        var isComplete = false
+        while position < superblock.snapshotBytes {
+            let start = geometry.halfStart(Int(superblock.snapshotHalf)) + position
+            let (segment, head) = try await readSegment(at: start, remaining: superblock.snapshotBytes - position)
+            var used = SnapshotWriter.headBytes
+            let bytes = segment.bytes.count
+            for _ in 0..<head.entries {
+                let source = UnsafeRawPointer(segment.base) + used
+                var length: Int?
+                if head.kind == 1 {
+                    if let (number, object, entryBytes) = ObjectCodec.decodeImage(source, available: bytes - used),
+                        !state.objects.contains(number), state.objects.find(object.record.name) == nil
+                    {
+                        state.objects.insert(number, object)
+                        length = entryBytes
+                    }
+                } else {
+                    length = PageImage.decode(source, available: bytes - used, into: &state, doubts: &doubts, geometry: geometry)
+                }
+                guard let length else { throw Failure(.damaged, "the snapshot contradicts itself at \(start + UInt64(used))") }
+                used += length
+            }
+            objectsRecord = head.objectsRecord
+            isComplete = head.isLast
+            position += UInt64(bytes)
+        }
+        guard isComplete else { throw Failure(.damaged, "the snapshot ends before its last segment") }
+        doubts.sort { ($0.object, $0.version) < ($1.object, $1.version) }
+        for doubt in doubts { state.addDoubt(doubt) }
+        return state
+    }
+
+    private struct SegmentHead {
+        var entries: Int
+        var kind: UInt32
+        var isLast: Bool
+        var objectsRecord: UInt64
+    }
+
+    private func readSegment(at start: UInt64, remaining: UInt64) async throws(Failure) -> (PageBuffer, SegmentHead) {
+        let damaged = Failure(.damaged, "the snapshot is damaged at \(start); restore the store from its other members")
+        let first = PageBuffer(bytes: Block.bytes)
+        try await operations.read(disk, at: start, into: first.bytes)
+        let bytes = Int(first.base.load(UInt32.self, at: 32))
+        guard first.base.load(UInt32.self, at: 0) == SnapshotWriter.magic, first.base.loadIdentifier(at: 8) == superblock.store,
+            first.base.load(UInt64.self, at: 48) <= superblock.revision, bytes >= Block.bytes, bytes % Block.bytes == 0, UInt64(bytes) <= remaining
+        else { throw damaged }
+        let segment = PageBuffer(bytes: bytes)
+        try await operations.read(disk, at: start, into: segment.bytes)
+        guard segment.base.load(UInt32.self, at: 4) == Checksum.of(UnsafeRawBufferPointer(start: segment.base + 8, count: bytes - 8)) else {
+            throw damaged
+        }
+        let head = SegmentHead(
+            entries: Int(segment.base.load(UInt32.self, at: 36)), kind: segment.base.load(UInt32.self, at: 40),
+            isLast: segment.base.load(UInt32.self, at: 44) == 1, objectsRecord: segment.base.load(UInt64.self, at: 24))
+        return (segment, head)
+    }
+
+    // MARK: Replay
+
+    private func replay(into state: inout StoreState) throws(Failure) {
+        let isSound = tail.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return true }
+            for entry in records where entry.number > objectsRecord && !isVoid(entry.number) {
+                guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry),
+                    state.apply(record, base + entry.offset, number: entry.number)
+                else { return false }
+            }
+            return true
+        }
+        guard isSound else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
+    }
+
+    /// The oldest record behind the last durable one whose data is referred to and is not on the disk.
+    private func firstLost(_ state: borrowing StoreState) async throws(Failure) -> UInt64? {
+        var pieces = unverified(state)
+        pieces.sort { $0.block < $1.block }
+        let buffer = PageBuffer(bytes: Limits.frameBytesMax)
+        var lost: UInt64?
+        var index = 0
+        while index < pieces.count {
+            var count = 1
+            while index + count < pieces.count, count < Limits.frameBlocksMax, pieces[index + count].block == pieces[index].block + UInt32(count) {
+                count += 1
+            }
+            let memory = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<(count * Block.bytes)])
+            var isReadable = true
+            do throws(Failure) {
+                try await operations.read(disk, at: UInt64(pieces[index].block) * UInt64(Block.bytes), into: memory)
+            } catch { isReadable = false }
+            for offset in 0..<count {
+                let piece = pieces[index + offset]
+                let bytes = UnsafeRawBufferPointer(start: buffer.base + offset * Block.bytes, count: Block.bytes)
+                if !isReadable || Checksum.of(bytes) != piece.check { lost = min(lost ?? .max, piece.record) }
+            }
+            index += count
+        }
+        return lost
+    }
+
+    private struct Piece {
+        var block: UInt32
+        var check: UInt32
+        var record: UInt64
+    }
+
+    /// Blocks of records that are not known durable, as far as the state refers to them. What was replaced and forgotten may have been
+    /// given out again; it was durable then.
+    private func unverified(_ state: borrowing StoreState) -> [Piece] {
+        tail.withUnsafeBytes { bytes in
+            var pieces: [Piece] = []
+            guard let base = bytes.baseAddress else { return pieces }
+            for entry in records where entry.number > max(durableRecord, objectsRecord) && !isVoid(entry.number) {
+                let source = base + entry.offset
+                guard let (record, _) = LogRecord.decode(source, available: entry.bytes, geometry: geometry), record.kind == .write,
+                    state.objects.contains(record.object)
+                else { continue }
+                var position = 0
+                for number in 0..<Int(record.extentCount) {
+                    let extent = LogRecord.extent(source, number)
+                    for offset in 0..<extent.count {
+                        let address = BlockMap.Address(raw: UInt32(extent.first + offset))
+                        if refers(state, record, Int(record.firstBlock) + position, to: address) {
+                            let check = source.load(UInt32.self, at: record.checksOffset + position * 4)
+                            pieces.append(Piece(block: address.raw, check: check, record: entry.number))
+                        }
+                        position += 1
+                    }
+                }
+            }
+            return pieces
+        }
+    }
+
+    private func refers(_ state: borrowing StoreState, _ record: LogRecord, _ block: Int, to address: BlockMap.Address) -> Bool {
+        let key = BlockMap.Key(object: record.object, part: record.part, page: UInt32(block / Block.perPage))
+        guard let page = state.map.find(key) else { return false }
+        if state.map.lookup(page, block % Block.perPage).address == address { return true }
+        var isKept = false
+        state.doubts.forEach(page, block % Block.perPage) { if $0.oldAddress == address { isKept = true } }
+        return isKept
+    }
+}
+
+/// Page-aligned memory of rare work, freed with its owner.
+final class PageBuffer {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    init(bytes count: Int) {
+        bytes = .allocate(byteCount: count, alignment: Block.bytes)
+        bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    }
+
+    deinit { bytes.deallocate() }
+
+    var base: UnsafeMutableRawPointer {
+        guard let base = bytes.baseAddress else { unreachable("a page buffer is not empty") }
+        return base
+    }
+}

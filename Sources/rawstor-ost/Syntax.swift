@@ -1,0 +1,53 @@
+import Arguments
+
+/// What `rawstor-ost` takes.
+enum ExitStatus {
+    static let well: Int32 = 0
+    static let failure: Int32 = 1
+    static let usage: Int32 = 2
+    static let damaged: Int32 = 3
+}
+
+private let path = CommandSyntax.Positional("PATH", "The store: a file or a block device.")
+private let logLevel = CommandSyntax.Option.value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error.")
+
+let syntax = CommandSyntax(
+    program: "rawstor-ost", summary: "keeps parts of volumes on one disk and serves them to clients.",
+    verbs: [
+        CommandSyntax.Verb(
+            "init", "Makes an empty store on a file or block device.",
+            positionals: [path],
+            options: [
+                .value("size", "SIZE", "Size of the file that is made, as 512M, 4G or 1T. A block device is taken whole."),
+                .value("cluster", "UUID", "The cluster that the store belongs to; by default a new one."),
+            ],
+            examples: [
+                .init("rawstor-ost init /var/lib/rawstor/ost0 --size 100G", "A store of 100 GiB in a file"),
+                .init("rawstor-ost init /dev/nvme1n1", "A store on a whole device, which must be empty"),
+            ],
+            notes: ["A file or device that is not empty is refused."]),
+        CommandSyntax.Verb(
+            "serve", "Serves a store until SIGTERM or SIGINT.",
+            positionals: [path],
+            options: [
+                .value("listen", "HOST:PORT", "Listens there for clients; 127.0.0.1:7710 if nothing else is said.", isRepeatable: true),
+                .value("listen-unix", "SOCKET", "Listens on a Unix socket.", isRepeatable: true),
+                .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
+                logLevel,
+                .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),
+            ],
+            examples: [
+                .init("rawstor-ost serve /var/lib/rawstor/ost0 --listen 127.0.0.1:7710 --metrics 127.0.0.1:7711", "On this machine only"),
+                .init("rawstor-ost serve /dev/nvme1n1 --listen-unix /run/rawstor/ost0", "For clients on this machine, without TCP"),
+            ],
+            notes: [
+                "Asked to stop, it takes no new requests, ends those under way within 5 seconds, and makes everything durable. Killed, it "
+                    + "loses nothing that was acknowledged."
+            ]),
+    ],
+    exitCodes: [
+        .init(ExitStatus.well, "it went well"),
+        .init(ExitStatus.failure, "it failed; the reason is on standard error"),
+        .init(ExitStatus.usage, "the command line is wrong"),
+        .init(ExitStatus.damaged, "the store has damaged blocks"),
+    ])

@@ -1,0 +1,47 @@
+/* Stands in for the daemon: `init` makes the file, `serve` listens where it is told until SIGTERM. Only what ./dev can see of it. */
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void stop(int signal) {
+    (void)signal;
+    _exit(0);
+}
+
+static int fail(const char *what) {
+    perror(what);
+    return 1;
+}
+
+int main(int count, char **words) {
+    if (count < 3) return 2;
+    if (strcmp(words[1], "init") == 0) {
+        FILE *file = fopen(words[2], "wx");
+        return file && fclose(file) == 0 ? 0 : fail(words[2]);
+    }
+    if (getenv("STUB_OST_DIES")) {
+        fprintf(stderr, "stub: told to die\n");
+        return 1;
+    }
+    signal(SIGTERM, getenv("STUB_OST_STAYS") ? SIG_IGN : stop);
+    for (int index = 3; index + 1 < count; index += 2) {
+        if (strcmp(words[index], "--listen-unix") == 0) {
+            struct sockaddr_un address = {.sun_family = AF_UNIX};
+            int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+            snprintf(address.sun_path, sizeof address.sun_path, "%s", words[index + 1]);
+            if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8)) return fail(address.sun_path);
+        } else {
+            struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+            int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+            setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+            address.sin_port = htons(atoi(strrchr(words[index + 1], ':') + 1));
+            if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8)) return fail(words[index + 1]);
+        }
+    }
+    for (;;) pause();
+}
