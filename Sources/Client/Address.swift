@@ -1,7 +1,8 @@
 import Base
 import Environment
 
-/// Where a volume is: `ost://host:port/NAME` or `ost+unix:///NAME?socket=PATH`. Without NAME it is the OST itself, for lists and statistics.
+/// Where a volume is: `ost://host:port/NAME` or `ost+unix:///NAME?socket=PATH`. Without NAME it is the OST itself: for lists and
+/// statistics.
 public struct Address: Hashable, Sendable, CustomStringConvertible {
     public static let defaultPort: UInt16 = 7710
 
@@ -56,7 +57,8 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
             if !tail.isEmpty { port = tail.dropFirst() }
         } else if let colon = authority.firstIndex(of: ":") {
             guard authority.lastIndex(of: ":") == colon else {
-                throw Failure(.invalidArgument, "'\(authority)' has several colons; an IPv6 address goes in brackets: ost://[::1]:PORT/NAME")
+                throw Failure(
+                    .invalidArgument, "'\(authority)' has several colons; an IPv6 address goes in brackets: ost://[::1]:PORT/NAME")
             }
             host = authority[..<colon]
             port = authority[authority.index(after: colon)...]

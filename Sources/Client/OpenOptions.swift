@@ -1,5 +1,6 @@
 import Base
 
+/// How a volume is opened and how long that and its end may take. Deadlines of single operations are theirs.
 public struct OpenOptions: Hashable, Sendable {
     /// For writing. Only one writer at a time.
     public var write = true

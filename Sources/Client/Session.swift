@@ -45,6 +45,9 @@ struct Session {
         let (replyHeader, replyBody) = try await connection.exchange(header, body.encoded, deadline: deadline)
         let reply = try connection.decode(OpenReply.self, replyBody)
         try check(reply.object)
+        guard request.generation == 0 || replyHeader.generation == request.generation else {
+            throw Failure(.malformed, "'\(request.name)' came back with generation \(replyHeader.generation), not \(request.generation)")
+        }
         let peer = connection.peer
         let attachment = Attachment(
             session: request.session, generation: replyHeader.generation, handle: replyHeader.handle, objectBytes: reply.object.bytes,

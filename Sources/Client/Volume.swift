@@ -20,7 +20,7 @@ public final class Volume: CompletionSink {
 
     public let address: Address
     public let options: OpenOptions
-    public private(set) var object: ObjectRecord
+    public internal(set) var object: ObjectRecord
     public var onCompletion: ((Operation.Tag, Status) -> Void)?
     public var onNotice: ((VolumeNotice) -> Void)?
 
@@ -32,26 +32,26 @@ public final class Volume: CompletionSink {
     var freeWaiters: [Int] = []
 
     private var sink = SinkID(0)
-    private let nonce: Identifier
-    private var cluster: Identifier
-    private var session: UInt64
-    private var stream: StreamID?
-    private var isSending = false
-    private var isReceiving = false
+    let nonce: Identifier
+    var cluster: Identifier
+    var session: UInt64
+    var stream: StreamID?
+    var isSending = false
+    var isReceiving = false
     /// The stream was shut down; once both directions have ended it is closed.
-    private var isBroken = false
-    private var isReconnecting = false
+    var isBroken = false
+    var isReconnecting = false
     private var isProgressing = false
     /// No more connections: `close` is past waiting.
-    private var isShutDown = false
-    private var attachedAt: Instant
-    private var reconnectDelay = Interval(nanoseconds: 0)
+    var isShutDown = false
+    var attachedAt: Instant
+    var reconnectDelay = Interval(nanoseconds: 0)
     private var timer: TimerID?
     private var closeTimer: TimerID?
     private var closeWaiter: UnsafeContinuation<Void, Never>?
     private var drainWaiter: UnsafeContinuation<Void, Never>?
     private var isEngineClosed = false
-    private var isCloseCalled = false
+    var isCloseCalled = false
 
     private static let vectorsPerCall = 256
     private let vectors = UnsafeMutablePointer<IOVector>.allocate(capacity: Volume.vectorsPerCall)
@@ -64,13 +64,24 @@ public final class Volume: CompletionSink {
         var request = SessionRequest(
             endpoint: address.endpoint, name: name, flags: flags(options), nonce: nonce, cluster: options.cluster, session: 1)
         if options.force { request.flags.insert(.force) }
-        let session = try await Session.open(world, request, deadline: world.now + options.deadline)
-        let volume = Volume(world, address, options, nonce, session)
-        volume.adopt(session)
-        return volume
+        let deadline = world.now + options.deadline
+        while true {
+            do throws(Failure) {
+                let session = try await Session.open(world, request, deadline: deadline)
+                let volume = Volume(world, address, options, nonce, session)
+                volume.adopt(session)
+                return volume
+            } catch {
+                // The open may have been granted and the answer lost. The nonce makes asking again the same open.
+                guard error.status == .unreachable, request.session < openAttemptsMax, world.now < deadline else { throw error }
+                request.session += 1
+            }
+        }
     }
 
-    private static func flags(_ options: OpenOptions) -> OpenRequest.Flags { options.write ? [.write, .settle] : [] }
+    private static let openAttemptsMax: UInt64 = 3
+
+    static func flags(_ options: OpenOptions) -> OpenRequest.Flags { options.write ? [.write, .settle] : [] }
 
     private init(_ world: any World, _ address: Address, _ options: OpenOptions, _ nonce: Identifier, _ session: Session) {
         self.world = world
@@ -152,7 +163,7 @@ public final class Volume: CompletionSink {
     public func batchEnded() { progress() }
 
     /// Performs effects and starts transfers until there is nothing left to do now.
-    private func progress() {
+    func progress() {
         guard !isProgressing else { return }
         isProgressing = true
         defer { isProgressing = false }
@@ -169,7 +180,8 @@ public final class Volume: CompletionSink {
         case .completed(let tag, let status):
             if tag.first == Volume.waiterTag { resume(waiter: Int(tag.second), status) } else { onCompletion?(tag, status) }
         case .resetConnection(let reason):
-            world.log(.warning, "connection reset", [LogField("volume", "\(address)"), LogField("reason", "\(reason)")])
+            let why = reason == .malformed ? engine.lastFault : "\(reason)"
+            world.log(.warning, "connection reset", [LogField("volume", "\(address)"), LogField("why", why)])
             breakConnection()
         case .notice(let notice):
             if case .sizeChanged(let bytes) = notice { object.bytes = bytes }
@@ -199,98 +211,12 @@ public final class Volume: CompletionSink {
         world.receive(stream, into: UnsafeBufferPointer(start: vectors, count: count), Ticket(sink, Token.receive))
     }
 
-    // Connections
-
-    private func breakConnection() {
-        guard let stream, !isBroken else { return }
-        isBroken = true
-        world.shutdown(stream)
-    }
-
-    private func closeBrokenStream() {
-        guard let stream, isBroken, !isSending, !isReceiving else { return }
-        world.close(stream)
-        self.stream = nil
-        isBroken = false
-        engine.now = world.now
-        engine.detached()
-        if isShutDown || engine.isDead {
-            resumeDrained()
-        } else {
-            isReconnecting = true
-            world.spawn { await self.reconnect() }
-        }
-    }
-
-    private func adopt(_ session: Session) {
-        stream = session.stream
-        cluster = session.cluster
-        object = session.object
-        attachedAt = world.now
-        engine.now = world.now
-        engine.attached(session.attachment)
-        progress()
-    }
-
-    /// Until a session is open again, or it is clear that there never will be one.
-    private func reconnect() async {
-        // A store that takes us in only to send us away again must not be asked without pause.
-        let livedLong = world.now - attachedAt > Limits.reconnectDelayMax
-        reconnectDelay = livedLong ? Interval(nanoseconds: 0) : longer(reconnectDelay)
-        while !isShutDown, !engine.isDead {
-            if reconnectDelay.nanoseconds > 0 {
-                let half = reconnectDelay.nanoseconds / 2
-                await operations.sleep(Interval(nanoseconds: half + world.random() % max(half, 1)))
-            }
-            if isShutDown || engine.isDead { break }
-            session += 1
-            let request = SessionRequest(
-                endpoint: address.endpoint, name: object.name, flags: Volume.flags(options), nonce: nonce, cluster: cluster,
-                session: session, generation: options.write ? engine.generation : 0)
-            do throws(Failure) {
-                let opened = try await Session.open(world, request, deadline: world.now + Limits.helloDeadline)
-                if isShutDown || engine.isDead {
-                    world.close(opened.stream)
-                    break
-                }
-                isReconnecting = false
-                adopt(opened)
-                return
-            } catch {
-                world.log(.info, "reconnect failed", [LogField("volume", "\(address)"), LogField("why", error.detail)])
-                if let verdict = finalVerdict(error.status) {
-                    engine.now = world.now
-                    engine.fail(verdict)
-                }
-                reconnectDelay = longer(reconnectDelay)
-            }
-        }
-        isReconnecting = false
-        progress()
-        resumeDrained()
-    }
-
-    private func longer(_ delay: Interval) -> Interval {
-        min(max(Interval(nanoseconds: delay.nanoseconds * 2), Limits.reconnectDelayMin), Limits.reconnectDelayMax)
-    }
-
-    /// The status with which the volume has failed for good, if an open that is refused with `status` will never be granted.
-    private func finalVerdict(_ status: Status) -> Status? {
-        switch status {
-        case .fenced, .staleSession: .fenced
-        case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied: status
-        case .ok, .malformed, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .checksumMismatch, .damaged, .diskFailed,
-            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory:
-            nil
-        }
-    }
-
     private func resumeCloser() {
         closeWaiter?.resume()
         closeWaiter = nil
     }
 
-    private func resumeDrained() {
+    func resumeDrained() {
         guard isDrained else { return }
         drainWaiter?.resume()
         drainWaiter = nil

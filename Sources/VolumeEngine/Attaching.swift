@@ -47,10 +47,6 @@ extension VolumeEngine {
         for index in 0..<requests.capacity { detach(request: index, keepsOutcomesOpen) }
         reportUnpinned()
         effects.append(.notice(.disconnected))
-        if isClosing && (activeCount == 0 || isDead) {
-            marks.hit(.closedWhileDetached)
-            becomeClosed()
-        }
         settle()
     }
 
@@ -176,7 +172,6 @@ extension VolumeEngine {
     /// Takes no more operations. When those under way have ended the OST is told, and `.closed` comes out.
     public mutating func close() {
         isClosing = true
-        if connection.phase == .detached, activeCount == 0 || isDead { becomeClosed() }
         settle()
     }
 
@@ -187,7 +182,12 @@ extension VolumeEngine {
     }
 
     mutating func closeWhenIdle() {
-        guard isClosing, connection.phase == .attached, activeCount == 0, !connection.isCloseSent else { return }
+        guard isClosing, !isClosed, activeCount == 0 else { return }
+        if connection.phase == .detached {
+            marks.hit(.closedWhileDetached)
+            becomeClosed()
+        }
+        guard connection.phase == .attached, !connection.isCloseSent else { return }
         connection.isCloseSent = true
         if order.mark > order.told { control(.mark, .mark) }
         control(.close, .close)

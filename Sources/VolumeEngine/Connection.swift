@@ -97,5 +97,6 @@ struct Connection: ~Copyable {
     }
 
     /// Whether one more data request may go out.
+    @inline(__always)
     var hasRoom: Bool { outstanding < requestsMax && sender.room >= Connection.piecesPerRequestMax }
 }

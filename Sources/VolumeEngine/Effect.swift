@@ -20,8 +20,8 @@ public enum ResetReason: Hashable, Sendable {
     case silence
     /// Too many requests that nobody waits for any more are still unanswered.
     case backlog
-    /// The peer broke the protocol; the sentence says how.
-    case malformed(String)
+    /// The peer broke the protocol; the engine's `lastFault` says how. (Text in here would make every effect cost a retain.)
+    case malformed
     /// The store cannot go on with this session: it stops, or reloads after its disk failed.
     case refused(Status)
     /// The volume has failed for good.

@@ -1,6 +1,8 @@
 import Base
 import Wire
 
+// What must hold between events: slots accounted for, the overlap rule, marks, and no memory given back that is pinned. Changes nothing.
+
 extension VolumeEngine {
     /// Everything that must hold between events. Slow; the simulator and the tests call it after each one.
     public func checkInvariants() {

@@ -51,7 +51,7 @@ extension VolumeEngine {
     }
 
     /// What the next part is, and where it ends: at the chunk, at the frame limit, and for zeros at an edge, which is written as data.
-    private func nextPart(_ index: Int) -> (Opcode, end: UInt64) {
+    private mutating func nextPart(_ index: Int) -> (Opcode, end: UInt64) {
         let operation = operations.at(index)
         let block = operation.pointee.cursorBlock
         let chunkEnd = (block >> chunkShift + 1) << chunkShift
@@ -104,7 +104,8 @@ extension VolumeEngine {
         header.handle = connection.handle
         header.sequence = slot.pointee.sequence
         header.mark = order.tell()
-        let deadline = slot.pointee.operation == SlotList.none
+        let deadline =
+            slot.pointee.operation == SlotList.none
             ? now + Limits.requestDeadlineDefault : operations.at(slot.pointee.operation).pointee.deadline
         header.deadlineOrStatus = UInt32(truncatingIfNeeded: min(max((deadline - now).milliseconds, 1), UInt64(UInt32.max)))
         header.part = PartAddress(chunk: UInt32(truncatingIfNeeded: slot.pointee.block >> chunkShift))

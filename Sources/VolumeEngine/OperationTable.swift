@@ -121,7 +121,7 @@ struct OperationTable: ~Copyable {
     }
 
     /// Copies the list, without empty vectors; true if it did not fit in line.
-    func copy(_ list: UnsafeBufferPointer<IOVector>, to index: Int) -> Bool {
+    mutating func copy(_ list: UnsafeBufferPointer<IOVector>, to index: Int) -> Bool {
         let slot = at(index)
         let overflows = list.count > OperationTable.inlineVectors
         if overflows {
@@ -146,7 +146,7 @@ struct OperationTable: ~Copyable {
     }
 
     /// The bounce block of the head (0) or of the tail (1).
-    func bounce(_ index: Int, edge: Int) -> UnsafeMutableRawPointer {
+    mutating func bounce(_ index: Int, edge: Int) -> UnsafeMutableRawPointer {
         let slot = at(index)
         if let memory = slot.pointee.bounce { return memory + edge * Block.bytes }
         let memory = UnsafeMutableRawPointer.allocate(byteCount: 2 * Block.bytes, alignment: Block.bytes)

@@ -53,6 +53,9 @@ enum Payload {
 }
 
 // Where the bytes of a request lie: the user's vectors, and a bounce block for each block that the user covers in part.
+//
+// Methods of the data plane are mutating even where they change nothing: to one that is not, the compiler hands a copy of the whole struct,
+// which costs more than the method does.
 
 extension VolumeEngine {
     /// Finds the blocks that are covered in part, and sets the cursor behind the first.
@@ -73,7 +76,7 @@ extension VolumeEngine {
     }
 
     /// The memory of the request's blocks in order; returns how many pieces.
-    func pieces(of index: Int, into list: UnsafeMutablePointer<IOVector>) -> Int {
+    mutating func pieces(of index: Int, into list: UnsafeMutablePointer<IOVector>) -> Int {
         let request = requests.at(index)
         if let copy = request.pointee.copy {
             list[0] = IOVector(copy, request.pointee.blockCount * Block.bytes)
@@ -117,7 +120,7 @@ extension VolumeEngine {
     }
 
     /// Both edges have been read: puts the user's bytes, or zeros, into them.
-    func mergeEdges(_ index: Int) {
+    mutating func mergeEdges(_ index: Int) {
         let slot = operations.at(index)
         if slot.pointee.hasHeadEdge {
             let target = operations.bounce(index, edge: 0) + Int(slot.pointee.offset % UInt64(Block.bytes))
@@ -129,7 +132,7 @@ extension VolumeEngine {
         }
     }
 
-    private func merge(_ index: Int, _ target: UnsafeMutableRawPointer, _ count: Int, userOffset: Int) {
+    private mutating func merge(_ index: Int, _ target: UnsafeMutableRawPointer, _ count: Int, userOffset: Int) {
         if operations.at(index).pointee.kind.movesData {
             copy(index, userOffset: userOffset, count, target, toUser: false)
         } else {
@@ -138,7 +141,7 @@ extension VolumeEngine {
     }
 
     /// A part of a read has come: the user gets what it asked for of the edges in it.
-    func deliverEdges(of index: Int) {
+    mutating func deliverEdges(of index: Int) {
         let request = requests.at(index)
         let slot = operations.at(request.pointee.operation)
         guard request.pointee.purpose == .part, slot.pointee.hasHeadEdge || slot.pointee.hasTailEdge else { return }
@@ -153,7 +156,7 @@ extension VolumeEngine {
         }
     }
 
-    private func copy(_ index: Int, userOffset: Int, _ count: Int, _ bounce: UnsafeMutableRawPointer, toUser: Bool) {
+    private mutating func copy(_ index: Int, userOffset: Int, _ count: Int, _ bounce: UnsafeMutableRawPointer, toUser: Bool) {
         let slot = operations.at(index)
         var skip = userOffset
         var done = 0

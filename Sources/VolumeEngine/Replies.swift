@@ -7,7 +7,7 @@ extension VolumeEngine {
     // Sending
 
     /// What to send next, at most `capacity` vectors; 0 when there is nothing. At most one send may be under way.
-    public func nextSend(into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
+    public mutating func nextSend(into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
         connection.phase == .attached ? connection.sender.vectors(into: list, capacity: capacity) : 0
     }
 
@@ -40,7 +40,8 @@ extension VolumeEngine {
             try takeFrames()
         } catch {
             marks.hit(.peerMalformed)
-            reset(.malformed(error.detail))
+            lastFault = error.detail
+            reset(.malformed)
         }
         pump()
         settle()

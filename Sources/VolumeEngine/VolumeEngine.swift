@@ -20,6 +20,8 @@ public struct VolumeEngine: ~Copyable {
     public internal(set) var objectBytes: UInt64 = 0
     public internal(set) var generation: UInt64 = 0
     public internal(set) var marks = VolumeMarks()
+    /// How the peer broke the protocol last, for the log.
+    public internal(set) var lastFault = ""
     public let isWritable: Bool
 
     var chunkShift: UInt64 = 0
@@ -108,7 +110,7 @@ public struct VolumeEngine: ~Copyable {
         return nil
     }
 
-    private func refusal(of operation: Operation, _ vectors: UnsafeBufferPointer<IOVector>) -> Status? {
+    private mutating func refusal(of operation: Operation, _ vectors: UnsafeBufferPointer<IOVector>) -> Status? {
         if deadStatus != .ok { return deadStatus }
         if isClosing { return .closed }
         if operation.kind == .flush { return nil }

@@ -7,15 +7,15 @@ import Wire
 /// Random operations against a plain array of bytes. Since overlapping operations take effect in the order of their submission, the model
 /// applies each when it is submitted, and a read must bring what the model held at that moment.
 @Suite struct RandomOperationTests {
-    @Test(arguments: 1...12)
+    @Test(arguments: 1...8)
     func operationsTakeEffectInTheirOrderUnderDelaysAndReconnects(seed: Int) throws {
-        let errors = try run(seed: UInt64(seed), operations: 700, overlapRuleIsOff: false)
+        let errors = try run(seed: UInt64(seed), operations: 500, overlapRuleIsOff: false)
         #expect(errors == 0)
     }
 
     /// The control: without the overlap rule the same test must notice.
     @Test func withoutTheOverlapRuleReadsAreWrong() throws {
-        #expect(try run(seed: 1, operations: 700, overlapRuleIsOff: true) > 0)
+        #expect(try run(seed: 1, operations: 500, overlapRuleIsOff: true) > 0)
     }
 
     private func run(seed: UInt64, operations: Int, overlapRuleIsOff: Bool) throws -> Int {

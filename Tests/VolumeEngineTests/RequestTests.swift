@@ -210,10 +210,7 @@ func pattern(_ bytes: Int, _ salt: Int = 0) -> [UInt8] { (0..<bytes).map { UInt8
             try rig.carryOut()
             breakIt(rig, rig.ost.pending.removeFirst().header)
             rig.carryIn()
-            guard case .malformed = rig.resets.first else {
-                Issue.record("no reset: \(rig.resets)")
-                return
-            }
+            #expect(rig.resets == [.malformed] && !rig.lastFault.isEmpty)
             rig.detach()
             rig.attach()
             try rig.run()

@@ -50,6 +50,7 @@ final class Rig {
 
     // `#expect` cannot look into a struct that is not copyable.
     var marks: VolumeMarks { engine.marks }
+    var lastFault: String { engine.lastFault }
     var mark: UInt64 { engine.mark }
     var isSettled: Bool { engine.isSettled }
     var isDead: Bool { engine.isDead }
