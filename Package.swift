@@ -58,6 +58,10 @@ let package = Package(
             name: "rawstor-ost",
             dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
             swiftSettings: strict),
+        .executableTarget(
+            name: "rawstor",
+            dependencies: ["Arguments", "Base", "Environment", "Wire", "VolumeEngine", "Client", "Reactor", "CSystem"],
+            swiftSettings: strict),
         .target(name: "CRawstor"),
         .target(
             name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
