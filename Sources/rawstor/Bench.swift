@@ -75,8 +75,7 @@ func benchVolume(_ invocation: Invocation) throws(Failure) {
             result = .success(try await BenchRun(reactor, volume, plan, timeout).run())
         } catch { result = .failure(error) }
         volume.onCompletion = nil
-        await volume.close()
-        return try result.get()
+        return try await leave(volume, result)
     }
     invocation.answer(result.json, result.text)
 }
