@@ -58,12 +58,11 @@ let package = Package(
             name: "rawstor-ost",
             dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
             swiftSettings: strict),
-        .target(name: "CRawstor", exclude: ["rawstor.map", "rawstor.pc.in"]),
         .executableTarget(
             name: "rawstor",
             dependencies: ["Arguments", "Base", "Environment", "Wire", "VolumeEngine", "Client", "Reactor", "CSystem"],
             swiftSettings: strict),
-        .target(name: "CRawstor"),
+        .target(name: "CRawstor", exclude: ["rawstor.map", "rawstor.pc.in"]),
         .target(
             name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
             swiftSettings: strict,
