@@ -82,11 +82,6 @@ let package = Package(
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
-        tests("VolumeEngineTests", ["VolumeEngine", "Wire", "Base"]),
-        tests(
-            "ClientTests",
-            ["Client", "VolumeEngine", "OSTDaemon", "OSTEngine", "PartStore", "Simulation", "Environment", "Wire", "Base"]),
-        tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         tests("TidyTests", []),

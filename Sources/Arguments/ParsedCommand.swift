@@ -44,10 +44,13 @@ public struct ParsedCommand: Hashable, Sendable {
         let relatives = syntax.verbs.filter { $0.name.hasPrefix(first + " ") }
         if !relatives.isEmpty {
             return Failure(
-                .invalidArgument, "'\(first)' is followed by one of: \(relatives.map { String($0.name.dropFirst(first.count + 1)) }.joined(separator: ", "))")
+                .invalidArgument,
+                "'\(first)' is followed by one of: \(relatives.map { String($0.name.dropFirst(first.count + 1)) }.joined(separator: ", "))")
         }
         let suggestion = closest(to: first, among: syntax.verbs.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
-        return Failure(.invalidArgument, "there is no command '\(first)'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.program) --help' lists them")
+        return Failure(
+            .invalidArgument,
+            "there is no command '\(first)'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.program) --help' lists them")
     }
 
     private static func parse(_ words: [String], _ verb: CommandSyntax.Verb, _ syntax: CommandSyntax) throws(Failure) -> Outcome {
@@ -81,7 +84,9 @@ public struct ParsedCommand: Hashable, Sendable {
             let suggestion = closest(to: bare, among: verb.options.map(\.name) + ["help"]).map { "; did you mean '--\($0)'?" } ?? ""
             throw Failure(
                 .invalidArgument,
-                "there is no option '\(parts[0])'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.program) \(verb.name) --help' lists them")
+                "there is no option '\(parts[0])'\(suggestion)\(suggestion.isEmpty ? ";" : "") "
+                    + "'\(syntax.program) \(verb.name) --help' lists them"
+            )
         }
         guard let placeholder = option.value else {
             guard parts.count == 1 else { throw Failure(.invalidArgument, "'--\(name)' takes no value") }

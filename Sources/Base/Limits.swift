@@ -64,7 +64,9 @@ public enum Limits {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
-        invariant(spaceWait < requestDeadlineDefault && markInterval < spaceWait, "a wait for room ends in time, and lasts longer than a mark takes")
+        invariant(
+            spaceWait < requestDeadlineDefault && markInterval < spaceWait,
+            "a wait for room ends in time, and lasts longer than a mark takes")
         invariant(zeroBlocksMax * 4 <= doubtsMax, "a discard fits the doubt list")
         invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")

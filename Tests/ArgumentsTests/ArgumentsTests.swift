@@ -7,9 +7,13 @@ private let syntax = CommandSyntax(
     verbs: [
         .init(
             "init", "Makes a store.", positionals: [.init("PATH", "The file.")],
-            options: [.value("size", "SIZE", "How large."), .value("listen", "ADDRESS", "Where.", isRepeatable: true), .flag("force", "Anyway.")],
+            options: [
+                .value("size", "SIZE", "How large."), .value("listen", "ADDRESS", "Where.", isRepeatable: true), .flag("force", "Anyway."),
+            ],
             examples: [.init("prog init /x --size 4G", "A store of 4 GiB")]),
-        .init("volume create", "Makes a volume.", positionals: [.init("URL", "Which.")], options: [.value("size", "SIZE", "Size.", isRequired: true)]),
+        .init(
+            "volume create", "Makes a volume.", positionals: [.init("URL", "Which.")],
+            options: [.value("size", "SIZE", "Size.", isRequired: true)]),
         .init("info", "Tells.", positionals: [.init("PATH", "The file.", isOptional: true)]),
     ],
     exitCodes: [.init(0, "well"), .init(2, "usage")])
@@ -46,7 +50,8 @@ private func problem(_ words: String...) -> String {
     }
 
     @Test func unknownOptionsAreNamedWithASuggestion() {
-        #expect(problem("init", "/x", "--siez", "4G") == "there is no option '--siez'; did you mean '--size'? 'prog init --help' lists them")
+        #expect(
+            problem("init", "/x", "--siez", "4G") == "there is no option '--siez'; did you mean '--size'? 'prog init --help' lists them")
         #expect(problem("init", "/x", "--elephant") == "there is no option '--elephant'; 'prog init --help' lists them")
         #expect(problem("init", "/x", "-size").contains("did you mean '--size'?"))
         #expect(problem("inti").contains("did you mean 'init'?"))
@@ -76,7 +81,9 @@ private func problem(_ words: String...) -> String {
 
 @Suite struct ByteSizeTests {
     @Test func sizesAreReadWithUnits() throws {
-        for (text, bytes) in [("4096", 4096), ("1k", 1024), ("512M", 512 << 20), ("4G", 4 << 30), ("1TiB", 1 << 40), ("2gb", 2 << 30), ("7B", 7)] {
+        for (text, bytes) in [
+            ("4096", 4096), ("1k", 1024), ("512M", 512 << 20), ("4G", 4 << 30), ("1TiB", 1 << 40), ("2gb", 2 << 30), ("7B", 7),
+        ] {
             #expect(try ByteSize.parse(text) == UInt64(bytes), "\(text)")
         }
         for text in ["", "G", "4X", "-1", "4GiBB", "1.5G", "99999999999P", "4 G", "١G"] {
