@@ -6,7 +6,7 @@ extension PartStore {
     mutating func continueLog() {
         guard !log.isWriting else { return }
         passDrains()
-        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > options.doubtsMax / 2
+        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue { logMarks() }
         guard !toLog.isEmpty, !snapshotStallsLog else { return }
         log.begin()
@@ -23,7 +23,8 @@ extension PartStore {
         if moves { addSwitch(target) }
         let half = log.half
         guard
-            let write = log.seal(store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord)
+            let write = log.seal(
+                store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord)
         else { return }
         let firstVector = vectorList.count
         vectorList.append(write.memory, write.bytes)

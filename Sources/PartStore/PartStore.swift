@@ -23,6 +23,7 @@ public struct PartStore: ~Copyable {
     static let noTag = UInt32.max
 
     let options: Options
+    let doubtsMax: Int
     let isVolatile: Bool
     var superblock: Superblock
     var state: StoreState
@@ -66,6 +67,8 @@ public struct PartStore: ~Copyable {
         options: Options
     ) {
         self.options = options
+        // What a crash left behind may be more than a changed limit; it must stay.
+        doubtsMax = max(min(options.doubtsMax, superblock.geometry.doubtsMax), state.doubts.count)
         self.isVolatile = isVolatile
         self.superblock = superblock
         nextObject = max(superblock.nextObject, state.objects.next)
@@ -192,7 +195,7 @@ public struct PartStore: ~Copyable {
         let used = superblock.geometry.dataBlocks - allocator.freeBlocks
         invariant(held <= used, "\(held) blocks are referred to, only \(used) are in use")
         invariant(hasFailed || used - held <= UInt64(admittedBlocks), "\(used - held) blocks are lost, \(admittedBlocks) are on their way")
-        invariant(state.doubts.count + admittedBlocks <= options.doubtsMax, "more in doubt than the limit")
+        invariant(state.doubts.count + admittedBlocks <= doubtsMax, "more in doubt than the limit")
     }
 
     /// Nothing under way and nothing waiting: what a quiet store looks like.

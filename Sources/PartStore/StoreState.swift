@@ -19,10 +19,10 @@ struct StoreState: ~Copyable {
     private(set) var needsSweep = false
     private var sweepCursor: UInt32 = 0
 
-    /// An upper bound of the bytes that the state takes when written compactly.
+    /// An upper bound of the bytes that the state takes when written compactly, apart from what is in doubt.
     var imageBytesBound: UInt64 {
-        map.mappedBlocks * UInt64(PageImage.runBytes + 4) + UInt64(map.pageCount) * UInt64(PageImage.headBytes + PageImage.runBytes)
-            + UInt64(doubts.count) * UInt64(PageImage.doubtBytes) + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
+        map.presentBlocks * UInt64(PageImage.runBytes) + map.mappedBlocks * 4 + UInt64(map.pageCount) * UInt64(PageImage.headBytes + 8)
+            + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
