@@ -7,7 +7,8 @@ extension PartStore {
         guard !log.isWriting else { return }
         passDrains()
         let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
-        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue { logMarks() }
+        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
+        if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
         guard !toLog.isEmpty, !snapshotStallsLog else { return }
         log.begin()
         while toLog.first != noIndex {
@@ -26,6 +27,8 @@ extension PartStore {
             let write = log.seal(
                 store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord)
         else { return }
+        barrier.noted = durableRecord
+        if barrier.noted >= barrier.lastChange { barrier.noteDue = .never }
         let firstVector = vectorList.count
         vectorList.append(write.memory, write.bytes)
         emitWrite(
@@ -82,6 +85,7 @@ extension PartStore {
         if record.kind == .create, let object = ObjectCodec.decodeCreation(source) { pendingNames.removeAll { $0 == object.name } }
         invariant(state.apply(record, source, number: slot.recordNumber), "record \(slot.recordNumber) does not fit the state")
         appliedRecord = slot.recordNumber
+        if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
         if mutated(.reusesBlockEarly) { state.freed.release(upTo: .max, to: &allocator) }
     }

@@ -80,6 +80,9 @@ public struct PartStore: ~Copyable {
         slots = RequestSlots(count: options.requestsMax)
         reads = ReadSlots(count: options.requestsMax)
         vectorList = VectorList()
+        // All that was found is durable by now, and the log shall say so.
+        barrier.lastChange = appliedRecord
+        if appliedRecord > 0 { barrier.noteDue = .zero }
     }
 
     // MARK: Identity
@@ -179,7 +182,7 @@ public struct PartStore: ~Copyable {
         if hasFailed { return .never }
         if state.needsSweep { return now }
         let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
-        return min(barrier.due, waits, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        return min(barrier.due, waits, barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
     }
 
     private func checkOrder() {

@@ -34,7 +34,7 @@ struct StoreState: ~Copyable {
             objects.insert(record.object, ObjectTable.State(record: object))
             return true
         }
-        if record.kind == .switchHalf || record.kind == .void { return true }
+        if record.kind == .switchHalf || record.kind == .void || record.kind == .note { return true }
         guard objects.contains(record.object) else { return false }
         switch record.kind {
         case .write, .zero:
@@ -46,7 +46,7 @@ struct StoreState: ~Copyable {
             objects[record.object].record.bytes = record.argument
             trim(record.object, to: record.argument, number)
         case .fence: fence(record, number)
-        case .create, .switchHalf, .void: unreachable("handled above")
+        case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true
     }

@@ -79,6 +79,20 @@ import Testing
         #expect(bench.read(3) == (.ok, 103) && bench.read(7) == (.ok, 107) && bench.read(5) == (.ok, 105))
     }
 
+    @Test func anIdleStoreSaysInItsLogWhatIsDurable() throws {
+        let bench = Bench()
+        bench.format()
+        #expect(bench.write(4, 104) == .ok)
+        bench.universe.run(for: .seconds(4))
+        #expect(bench.shell.use { $0.isQuiet })
+        bench.disk.media.flip(try #require(bench.find(104).first) + 9, bit: 2)
+        // Not even a loss of power makes the last write of a store a lost one once it was idle.
+        bench.host.losePower()
+        bench.host.restorePower()
+        #expect(bench.restart() == nil)
+        #expect(bench.read(4).0 == .damaged)
+    }
+
     @Test func anUnreadableSectorBehindTheLogIsNoHarm() {
         let bench = Bench()
         bench.format()
