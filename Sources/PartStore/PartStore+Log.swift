@@ -31,7 +31,7 @@ extension PartStore {
             .log, 0, offset: superblock.geometry.halfStart(half) + UInt64(write.offset), firstVector: firstVector, bytes: write.bytes)
         if moves {
             log.move(to: target)
-            beginSnapshot()
+            beginSnapshot(tailRecord: log.nextRecord, tailChain: log.chain)
         }
     }
 

@@ -64,7 +64,7 @@ public enum StoreFile {
         let goesOn = loader.half != Int(superblock.snapshotHalf)
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
-        if goesOn { store.beginSnapshot() }
+        if goesOn { store.beginSnapshot(tailRecord: loader.tailRecord, tailChain: loader.tailChain) }
         return store
     }
 
