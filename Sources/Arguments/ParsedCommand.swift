@@ -30,6 +30,12 @@ public struct ParsedCommand: Hashable, Sendable {
         return try parse(Array(words.dropFirst(used)), verb, syntax)
     }
 
+    /// Of a program that does one thing: its only verb has no name and is not written.
+    public static func parse(withoutVerb arguments: [String], as syntax: CommandSyntax) throws(Failure) -> Outcome {
+        guard let verb = syntax.verbs.first, verb.name.isEmpty else { unreachable("\(syntax.program) has verbs") }
+        return try parse(arguments, verb, syntax)
+    }
+
     /// The longest verb that the words begin with.
     private static func find(_ words: [String], _ syntax: CommandSyntax) -> (CommandSyntax.Verb, Int)? {
         for count in [2, 1] where words.count >= count {
@@ -81,7 +87,7 @@ public struct ParsedCommand: Hashable, Sendable {
             let suggestion = closest(to: bare, among: verb.options.map(\.name) + ["help"]).map { "; did you mean '--\($0)'?" } ?? ""
             throw Failure(
                 .invalidArgument,
-                "there is no option '\(parts[0])'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.program) \(verb.name) --help' lists them")
+                "there is no option '\(parts[0])'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.spelled(verb)) --help' lists them")
         }
         guard let placeholder = option.value else {
             guard parts.count == 1 else { throw Failure(.invalidArgument, "'--\(name)' takes no value") }
@@ -105,7 +111,7 @@ public struct ParsedCommand: Hashable, Sendable {
         if positionals.count < needed.count {
             throw Failure(
                 .invalidArgument,
-                "\(needed[positionals.count].name) is missing; '\(syntax.program) \(verb.name) --help' says what is needed")
+                "\(needed[positionals.count].name) is missing; '\(syntax.spelled(verb)) --help' says what is needed")
         }
         if positionals.count > verb.positionals.count {
             throw Failure(.invalidArgument, "'\(positionals[verb.positionals.count])' is one argument too many for '\(verb.name)'")

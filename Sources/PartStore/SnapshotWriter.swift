@@ -181,6 +181,7 @@ extension PartStore {
         case .superblockFlushing:
             snapshot.phase = .idle
             counters.snapshots += 1
+            ownMarks.hit(.snapshotFinished)
         case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten: break
         }
     }

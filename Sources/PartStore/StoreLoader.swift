@@ -32,6 +32,7 @@ struct StoreLoader: ~Copyable {
     private(set) var nextRecord: UInt64 = 1
     private var mountCounter: UInt64 = 0
     private(set) var objectsRecord: UInt64 = 0
+    private(set) var isTorn = false
 
     /// Reads the superblocks.
     init(_ operations: Operations, disk: DiskID, path: String) async throws(Failure) {
@@ -108,6 +109,7 @@ struct StoreLoader: ~Copyable {
             guard let (batch, check) = LogBatch.decode(source, available: available, store: superblock.store),
                 batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
             else {
+                isTorn = available >= LogBatch.headBytes && source.load(UInt32.self, at: 0) == LogBatch.magic
                 try refuseRot(UnsafeRawPointer(window.base), windowBytes, from: offset - windowStart)
                 return false
             }

@@ -93,7 +93,7 @@ extension VolumeEngine {
         connection.receiving = SlotList.none
         request.pointee.isReceiving = false
         let count = pieces(of: index, into: receivePieces)
-        let isIntact = Payload.matches(receivePieces, count, checks: requests.head(index) + FrameHeader.bytes)
+        let isIntact = mutated(.skipsCheck) || Payload.matches(receivePieces, count, checks: requests.head(index) + FrameHeader.bytes)
         if isIntact { deliverEdges(of: index) }
         answered(index, isIntact ? .ok : .checksumMismatch)
     }

@@ -53,6 +53,8 @@ int rs_disk_reserve(int descriptor, uint64_t bytes);
 /* Makes the directory entry of a new file durable. */
 int rs_disk_sync_parent(const char *path);
 int rs_unlink(const char *path);
+/* Makes or replaces a file with these bytes; 0, or a negative errno. */
+int rs_write_file(const char *path, const void *bytes, size_t count);
 
 struct rs_disk_traits {
     uint64_t bytes;
