@@ -40,7 +40,7 @@ final class ClientProcess {
         startSinks = world.outstanding
     }
 
-    var isOpen: Bool { volume != nil && !isDone && world.isAlive }
+    var isOpen: Bool { volume != nil && !isClosing && world.isAlive }
     var isIdle: Bool { pending.isEmpty }
     var pendingCount: Int { pending.count }
     private var history: History { run.history }
@@ -176,6 +176,8 @@ final class ClientProcess {
 
     private func deadline() -> Interval {
         let options = run.options
+        // Clients may still be on their way back.
+        if run.isHealed { return Limits.requestDeadlineDefault }
         return Interval(nanoseconds: run.universe.choices.between(options.deadlineMin.nanoseconds, options.deadlineMax.nanoseconds))
     }
 

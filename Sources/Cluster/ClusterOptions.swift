@@ -132,6 +132,11 @@ public struct ClusterOptions: Sendable {
             faults.misdirectedWrite = 0
             faults.lostWrite = 0
         }
+        // There are thousands of operations in a run, not millions.
+        let more = UInt32(random.between(1, 20))
+        for field in [\FaultPlan.latentError, \.bitRot, \.writeError, \.flushError, \.misdirectedWrite, \.lostWrite, \.diskSlow, \.diskStuck] {
+            faults[keyPath: field] *= more
+        }
         if random.coin() { faults.corruption = 0 }
         if random.below(4 as UInt64) == 0 { faults.corruption *= 20 }
         if random.below(8 as UInt64) == 0 { faults = .none }

@@ -43,6 +43,9 @@ extension ClusterRun {
     }
 
     private func becomeWriter() {
+        // Some may be about to open.
+        for client in clients where client.world.isAlive && !client.isOpen { client.close() }
+        wait("opening does not end") { clients.contains { $0.world.isAlive && !$0.isOpen && !$0.isDone } }
         for client in clients where client.world.isAlive && client !== owner { client.close() }
         if let owner, owner.isOpen, !owner.isFenced, owner.volume?.isDead == false { return }
         if let owner, owner.world.isAlive { owner.close() }

@@ -32,6 +32,7 @@ public final class ClusterRun {
     var clients: [ClientProcess] = []
     /// Who opened the volume last.
     var owner: ClientProcess?
+    private var generationOfOwner: UInt64 = 0
     var keeper: Keeper?
     var stranger: Stranger?
     var isWorking = false
@@ -55,6 +56,12 @@ public final class ClusterRun {
 
     public func report(_ text: String) {
         if problems.count < 20 { problems.append("seed \(universe.seed) at \(universe.now): \(text)") }
+    }
+
+    /// Logs what happens to this sector of the volume.
+    public func watch(sector: Int) {
+        history.watched = sector
+        history.onWatched = { [unowned self] in onLog("history", .debug, $0) }
     }
 
     public var writesBegun: Int { history.writesBegun }
@@ -112,6 +119,10 @@ public final class ClusterRun {
     }
 
     func opened(_ client: ClientProcess) {
+        // Two may be granted it one after the other and hear of it the other way round.
+        let generation = client.volume?.object.generation ?? 0
+        guard generation > generationOfOwner else { return }
+        generationOfOwner = generation
         owner = client
         history.opened(by: client.number)
     }

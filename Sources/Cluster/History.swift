@@ -44,6 +44,9 @@ final class History {
     let name: String
     private(set) var problems: [String] = []
     private(set) var losses = 0
+    /// What happens to this sector is told to `onWatched`.
+    var watched: Int?
+    var onWatched: (String) -> Void = { _ in }
     private var writes: [Write]
     /// Writes that a sector may hold, ascending, from what is stable on.
     private var possible: [[UInt32]]
@@ -69,6 +72,19 @@ final class History {
 
     var writesBegun: Int { writes.count - 1 }
 
+    private func tell(_ text: @autoclosure () -> String) {
+        guard let watched else { return }
+        onWatched(
+            "sector \(watched): \(text()); floor \(floor[watched]), acknowledged \(acknowledged[watched]), stable \(stable[watched]), "
+                + "possible \(possible[watched].map { describe($0) })")
+    }
+
+    private func touches(_ number: UInt32) -> Bool {
+        guard let watched else { return false }
+        let write = writes[Int(number)]
+        return write.firstSector <= watched && watched < write.firstSector + write.sectors
+    }
+
     private func report(_ text: String) { if problems.count < 20 { problems.append("\(name): \(text)") } }
 
     // Clients
@@ -86,6 +102,7 @@ final class History {
             staleReadings += 1
         }
         acknowledged = floor
+        tell("client \(client) is the writer")
     }
 
     // Writes
@@ -99,6 +116,7 @@ final class History {
                 firstSector: firstSector, sectors: sectors, isZero: isZero, isDurable: isDurable, client: client, isForbidden: isForbidden))
         openWrites.append(number)
         if !isForbidden { for sector in firstSector..<firstSector + sectors { possible[sector].append(number) } }
+        if touches(number) { tell("write \(number) of client \(client) begins") }
         return number
     }
 
@@ -119,6 +137,7 @@ final class History {
 
     func endWrite(_ number: UInt32, acknowledged isAcknowledged: Bool) {
         end(number)
+        defer { if touches(number) { tell("write \(number) ends \(isAcknowledged ? "well" : "with an error")") } }
         guard isAcknowledged else { return }
         let write = writes[Int(number)]
         if write.isForbidden { return report("write \(number) of client \(write.client) is acknowledged, \(writer) is the writer") }
@@ -170,8 +189,11 @@ final class History {
             }
             guard !reading.crossedLoss else { continue }
             floor[sector] = max(floor[sector], found)
-            if let last = possible[sector].last, last > found {
-                possible[sector].removeAll { $0 > found && writes[Int($0)].endedAt < reading.beganAt }
+            defer { if sector == watched { tell("a read has found \(describe(found))") } }
+            // Zeros may be from any write of zeros: nothing can be said of what came before the last of them.
+            let newest = content == .zero ? possible[sector].last { writes[Int($0)].isZero } ?? found : found
+            if let last = possible[sector].last, last > newest {
+                possible[sector].removeAll { $0 > newest && writes[Int($0)].endedAt < reading.beganAt }
             }
         }
     }
@@ -197,6 +219,7 @@ final class History {
             floor[sector] = max(floor[sector], flushing.acknowledged[sector])
             settle(sector, flushing.acknowledged[sector])
         }
+        tell("a flush has ended well")
     }
 
     /// The flush has told its user of a loss.
@@ -205,6 +228,7 @@ final class History {
         for sector in acknowledged.indices where acknowledged[sector] <= flushing.acknowledged[sector] {
             acknowledged[sector] = floor[sector]
         }
+        tell("a flush has told of a loss")
     }
 
     /// What is not stable may be gone.
@@ -219,5 +243,6 @@ final class History {
             for index in reading.floors.indices { reading.floors[index] = min(reading.floors[index], stable[reading.firstSector + index]) }
             readings[tag] = reading
         }
+        tell("power is lost")
     }
 }

@@ -10,6 +10,7 @@ struct Batch {
     var first: UInt64 = 1
     var count: UInt64 = 100
     var isVerbose = false
+    private var watched: Int?
     private(set) var failed: [UInt64] = []
     private(set) var faults = FaultCounts()
     private(set) var marks = MarkTable()
@@ -20,6 +21,10 @@ struct Batch {
 
     init(_ command: ParsedCommand) throws(Failure) {
         isVerbose = command.has("verbose")
+        if let text = command.value("watch") {
+            watched = Int(try Batch.number(text, "watch"))
+            isVerbose = true
+        }
         if let text = command.value("seed") {
             guard command.value("seeds") == nil, command.value("from") == nil else {
                 throw Failure(.invalidArgument, "--seed is one seed; --seeds and --from are for many")
@@ -55,6 +60,7 @@ struct Batch {
         if isVerbose {
             run.onLog = { [unowned run] process, level, text in print("\(run.universe.now) \(process) \(level): \(text)") }
         }
+        if let watched { run.watch(sector: watched) }
         run.perform()
         if !run.problems.isEmpty {
             failed.append(seed)

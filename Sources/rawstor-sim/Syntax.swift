@@ -19,6 +19,7 @@ let syntax = CommandSyntax(
                 .value("from", "M", "The first of them; 1 if nothing is said."),
                 .value("json", "FILE", "Writes the result there."),
                 .flag("verbose", "Prints every line that a process logs, with virtual time."),
+                .value("watch", "SECTOR", "Prints also what happens to this sector of the volume."),
                 .flag("marks", "Prints the marks of rare branches that no seed has reached."),
             ],
             examples: [
