@@ -33,7 +33,6 @@ target=${DESTDIR:-}$prefix
 
 # What an installation consists of, for `--uninstall` as well.
 programs=(rawstor rawstor-ost)
-version=0.1.0
 library=librawstor.so
 library_version=1.0.0
 library_major=${library_version%%.*}
@@ -53,8 +52,6 @@ need_packages "${packages_build[@]}"
 # All or nothing: half an installation is found out much later.
 for program in "${programs[@]}"; do need_product "$program"; done
 need_product LibRawstor
-header=$(find Sources -name rawstor.h -print -quit)
-[[ -n $header ]] || die "the package has no rawstor.h yet, so there is nothing to install"
 mkdir -p "$target" 2>/dev/null && [[ -w $target ]] ||
     die "$target cannot be written to; install as root, or elsewhere: ./dev install --prefix \"\$HOME/.local\""
 
@@ -62,26 +59,11 @@ build_release "${programs[@]}" LibRawstor
 built=$(release_folder)
 
 for program in "${programs[@]}"; do install -D -m 755 "$built/$program" "$target/bin/$program"; done
-install -D -m 755 "$built/libLibRawstor.so" "$target/lib/$library.$library_version"
-ln -sf "$library.$library_version" "$target/lib/$library.$library_major"
-ln -sf "$library.$library_major" "$target/lib/$library"
-install -D -m 644 "$header" "$target/include/rawstor.h"
-mkdir -p "$target/lib/pkgconfig"
-cat >"$target/lib/pkgconfig/rawstor.pc" <<TEXT
-prefix=$prefix
-libdir=\${prefix}/lib
-includedir=\${prefix}/include
-
-Name: rawstor
-Description: client library of the rawstor distributed block storage
-Version: $version
-Libs: -L\${libdir} -lrawstor
-Cflags: -I\${includedir}
-TEXT
+.dev.d/stage-library "$built/libLibRawstor.so" "$target" "$prefix"
 for manual in "${manuals[@]}"; do
     if [[ -f $manual ]]; then install -D -m 644 "$manual" "$target/share/man/man${manual##*.}/$(basename "$manual")"; fi
 done
 
 # The loader finds the library in these places by its cache.
 if [[ -z ${DESTDIR:-} && $EUID == 0 && $prefix =~ ^/usr(/local)?$ ]]; then ldconfig; fi
-say "installed rawstor $version to $target"
+say "installed rawstor to $target"

@@ -6,6 +6,8 @@ public enum Limits {
     /// Payload of one data request.
     public static let frameBytesMax = 1 << 20
     public static let frameBlocksMax = frameBytesMax / Block.bytes
+    /// A large read goes as several requests of this size: the disk reads on while the first ones are on their way.
+    public static let readBytes = 256 << 10
     /// The part of a frame between header and payload: checks of a data request, or the body of a control request.
     public static let metaBytesMax = 64 << 10
     public static let nameBytesMax = 128
@@ -62,9 +64,12 @@ public enum Limits {
 
     public static func check() {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
+        invariant(readBytes <= frameBytesMax && readBytes % Block.bytes == 0, "a piece of a read fits a frame")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
-        invariant(spaceWait < requestDeadlineDefault && markInterval < spaceWait, "a wait for room ends in time, and lasts longer than a mark takes")
+        invariant(
+            spaceWait < requestDeadlineDefault && markInterval < spaceWait,
+            "a wait for room ends in time, and lasts longer than a mark takes")
         invariant(zeroBlocksMax * 4 <= doubtsMax, "a discard fits the doubt list")
         invariant(doubtsMax * Block.bytes >= 2 * barrierBytes, "doubts outlast a barrier: the mark passes what is durable")
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")

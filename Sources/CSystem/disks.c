@@ -127,21 +127,3 @@ int rs_disk_traits(int descriptor, struct rs_disk_traits *traits) {
     }
     return 0;
 }
-
-int rs_write_file(const char *path, const void *bytes, size_t count)
-{
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (descriptor < 0)
-        return -errno;
-    int result = 0;
-    for (size_t done = 0; done < count && result == 0;) {
-        ssize_t written = write(descriptor, (const char *)bytes + done, count - done);
-        if (written >= 0)
-            done += (size_t)written;
-        else if (errno != EINTR)
-            result = -errno;
-    }
-    if (close(descriptor) < 0 && result == 0)
-        result = -errno;
-    return result;
-}

@@ -153,7 +153,23 @@ void rs_boot_id(char text[40]) {
     close(descriptor);
 }
 
-void rs_exit(int code)
-{
-    exit(code);
+void rs_exit(int code) { exit(code); }
+
+int rs_file_write(const char *path, const void *bytes, size_t count) {
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (descriptor < 0) return -errno;
+    const char *next = bytes;
+    int result = 0;
+    while (count > 0 && result == 0) {
+        ssize_t written = write(descriptor, next, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) {
+            result = written < 0 ? -errno : -EIO;
+            break;
+        }
+        next += written;
+        count -= (size_t)written;
+    }
+    if (close(descriptor) < 0 && result == 0) result = -errno;
+    return result;
 }

@@ -5,7 +5,8 @@ import Environment
 public enum ListenAddress {
     /// `HOST:PORT`, with an IPv6 address in brackets.
     public static func parse(_ text: String) throws(Failure) -> Endpoint {
-        let problem = Failure(.invalidArgument, "'\(text)' is no address to listen on; write HOST:PORT, for example 127.0.0.1:7710 or [::1]:7710")
+        let problem = Failure(
+            .invalidArgument, "'\(text)' is no address to listen on; write HOST:PORT, for example 127.0.0.1:7710 or [::1]:7710")
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { throw problem }
         var host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") {

@@ -59,7 +59,9 @@ extension OSTServer {
                 reloadReason = nil
                 return batchEnded()
             } catch {
-                world.log(.error, "the store cannot be loaded; trying again", [LogField("reason", error.detail), LogField("ms", delay.milliseconds)])
+                world.log(
+                    .error, "the store cannot be loaded; trying again",
+                    [LogField("reason", error.detail), LogField("ms", delay.milliseconds)])
             }
             await operations.sleep(delay)
             delay = min(Interval(nanoseconds: delay.nanoseconds * 2), OSTServer.reloadDelayMax)

@@ -44,7 +44,8 @@ extension OSTEngine {
         try record.layout.check()
         guard record.id != .zero else { throw Failure(.invalidArgument, "volume '\(record.name)' comes without an id") }
         guard record.chunkCount <= UInt64(UInt32.max) else {
-            throw Failure(.invalidArgument, "\(record.bytes) bytes are too many chunks of \(record.layout.chunkBytes); choose larger chunks")
+            throw Failure(
+                .invalidArgument, "\(record.bytes) bytes are too many chunks of \(record.layout.chunkBytes); choose larger chunks")
         }
         if let object = store.find(name: record.name) {
             // The client that asked before and did not get the answer.

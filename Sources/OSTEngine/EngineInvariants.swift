@@ -30,7 +30,9 @@ extension OSTEngine {
         var used = 0
         for index in 0..<connectionsMade {
             let connection = connections + index
-            invariant(connection.pointee.requests == held[index], "connection \(index) holds \(held[index]) slots, not \(connection.pointee.requests)")
+            invariant(
+                connection.pointee.requests == held[index],
+                "connection \(index) holds \(held[index]) slots, not \(connection.pointee.requests)")
             invariant(connection.pointee.inStore == inStore[index], "connection \(index) has \(inStore[index]) requests in the store")
             if connection.pointee.state != .free { used += 1 }
             checkHandles(index)

@@ -90,7 +90,9 @@ public struct OSTEngine: ~Copyable {
         while let index = dirty.popLast() {
             let connection = connections + index
             connection.pointee.isDirty = false
-            guard !connection.pointee.sendUnderWay, !connection.pointee.sender.isEmpty, connection.pointee.state != .closed else { continue }
+            guard !connection.pointee.sendUnderWay, !connection.pointee.sender.isEmpty, connection.pointee.state != .closed else {
+                continue
+            }
             connection.pointee.sendUnderWay = true
             connection.pointee.lastSent = now
             effects.append(.send(ConnectionID(UInt32(index))))

@@ -119,15 +119,17 @@ extension OSTEngine {
         takeFrames(index)
     }
 
-    /// A stalled request is answered although no buffer was found. Its place in the queue is dropped when that is looked at.
+    /// A stalled request is answered although no buffer was found. What came behind it is taken when its connection has its turn: this may
+    /// be called in the middle of another connection's request, whose decisions must not change under it.
     mutating func giveUpStalled(_ index: Int, _ failure: Failure) {
         let connection = connections + index
         let slot = connection.pointee.stalledSlot
         guard slot != Connection.noSlot else { return }
         if connection.pointee.stall == .payloadBuffer { connection.pointee.receiver.skipPayload() }
-        connection.pointee.stall = .none
+        connection.pointee.stall = .room
         connection.pointee.stalledSlot = Connection.noSlot
+        invariant(connection.pointee.isQueuedForRoom, "connection \(index) stalls and is not queued for room")
+        roomFreed = true
         answer(slot, failure)
-        takeFrames(index)
     }
 }

@@ -56,7 +56,7 @@ struct LogWriter: ~Copyable {
     /// Whether a record of this size fits into the batch and the half, with a record behind it that says where the log goes on.
     func fits(_ bytes: Int, halfBytes: UInt64) -> Bool {
         let end = batchBytes + bytes + LogRecord.headBytes
-        return end <= LogBatch.bytesMax && offset + end <= Int(halfBytes)
+        return end <= LogBatch.bytesMax && roundUp(offset, to: Block.bytes) + end <= Int(halfBytes)
     }
 
     /// Adds a record and returns its number.
@@ -73,8 +73,9 @@ struct LogWriter: ~Copyable {
     ) -> (offset: Int, memory: UnsafeMutableRawPointer, bytes: Int)? {
         defer { batchBytes = 0 }
         guard nextRecord > batchFirst else { return nil }
-        let start = offset - partial
         let memory = buffer
+        skipToNextBlock(memory)
+        let start = offset - partial
         let batch = LogBatch(
             firstRecord: batchFirst, mountCounter: mountCounter, durableRecord: durableRecord, bytes: batchBytes,
             recordCount: Int(nextRecord - batchFirst), previousCheck: chain)
@@ -88,6 +89,14 @@ struct LogWriter: ~Copyable {
         if partial > 0 { buffer.copyMemory(from: memory + bytes - Block.bytes, byteCount: partial) }
         isWriting = true
         return (start, memory, bytes)
+    }
+
+    /// A batch that takes fewer blocks from the next boundary on begins there: a single small record never costs two blocks.
+    private mutating func skipToNextBlock(_ memory: UnsafeMutableRawPointer) {
+        guard partial > 0, roundUp(batchBytes, to: Block.bytes) < roundUp(partial + batchBytes, to: Block.bytes) else { return }
+        UnsafeMutableRawBufferPointer(start: memory, count: batchBytes)
+            .copyMemory(from: UnsafeRawBufferPointer(start: memory + partial, count: batchBytes))
+        offset = roundUp(offset, to: Block.bytes)
     }
 
     /// The batch is on the disk.

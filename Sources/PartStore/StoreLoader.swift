@@ -98,21 +98,27 @@ struct StoreLoader: ~Copyable {
         var windowStart = 0
         var windowBytes = 0
         while offset < halfBytes {
-            if offset + LogBatch.bytesMax + Block.bytes > windowStart + windowBytes, windowStart + windowBytes < halfBytes || windowBytes == 0 {
+            if offset + LogBatch.bytesMax + 2 * Block.bytes > windowStart + windowBytes, windowStart + windowBytes < halfBytes || windowBytes == 0 {
                 windowStart = offset & ~(Block.bytes - 1)
                 windowBytes = min(window.bytes.count, halfBytes - windowStart)
                 try await operations.read(
                     disk, at: geometry.halfStart(half) + UInt64(windowStart), into: UnsafeMutableRawBufferPointer(rebasing: window.bytes[..<windowBytes]))
             }
-            let source = UnsafeRawPointer(window.base) + (offset - windowStart)
-            let available = windowStart + windowBytes - offset
-            guard let (batch, check) = LogBatch.decode(source, available: available, store: superblock.store),
-                batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
-            else {
-                isTorn = available >= LogBatch.headBytes && source.load(UInt32.self, at: 0) == LogBatch.magic
-                try refuseRot(UnsafeRawPointer(window.base), windowBytes, from: offset - windowStart)
+            let base = UnsafeRawPointer(window.base)
+            // Directly behind the batch before, or at the next block.
+            var start = offset
+            var found = next(base, start - windowStart, windowBytes)
+            if found == nil {
+                start = roundUp(offset, to: Block.bytes)
+                found = next(base, start - windowStart, windowBytes)
+            }
+            guard let (batch, check) = found else {
+                isTorn = begins(base, offset - windowStart, windowBytes) || begins(base, start - windowStart, windowBytes)
+                try refuseRot(base, windowBytes, from: offset - windowStart)
                 return false
             }
+            offset = start
+            let source = base + (start - windowStart)
             mountCounter = batch.mountCounter
             durableRecord = max(durableRecord, batch.durableRecord)
             chain = check
@@ -125,6 +131,20 @@ struct StoreLoader: ~Copyable {
             }
         }
         return false
+    }
+
+    /// The batch that goes on with the log at this place.
+    private func next(_ window: UnsafeRawPointer, _ position: Int, _ bytes: Int) -> (LogBatch, check: UInt32)? {
+        guard position < bytes, let (batch, check) = LogBatch.decode(window + position, available: bytes - position, store: superblock.store),
+            batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
+        else { return nil }
+        return (batch, check)
+    }
+
+    /// Whether a batch stands here that ought to come next, though not whole.
+    private func begins(_ window: UnsafeRawPointer, _ position: Int, _ bytes: Int) -> Bool {
+        position + LogBatch.headBytes <= bytes && window.load(UInt32.self, at: position) == LogBatch.magic
+            && window.load(UInt64.self, at: position + 8) == nextRecord
     }
 
     /// Notes the records of a batch; returns where the log goes on if it leaves this half.

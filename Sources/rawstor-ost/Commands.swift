@@ -10,6 +10,9 @@ func run(_ command: ParsedCommand) -> Int32 {
         switch command.verb {
         case "init": return try initialize(command)
         case "serve": return try serve(command)
+        case "verify": return try verify(command)
+        case "info": return try info(command)
+        case "dump": return try dump(command)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
     } catch {
@@ -19,7 +22,9 @@ func run(_ command: ParsedCommand) -> Int32 {
 }
 
 /// Runs asynchronous code in a real world until it ends.
-func inWorld(_ options: ReactorOptions = ReactorOptions(), _ body: @escaping (Reactor) async throws(Failure) -> Int32) throws(Failure) -> Int32 {
+func inWorld(_ options: ReactorOptions = ReactorOptions(), _ body: @escaping (Reactor) async throws(Failure) -> Int32) throws(Failure)
+    -> Int32
+{
     let reactor = try Reactor(options)
     var outcome = Result<Int32, Failure>.success(ExitStatus.well)
     reactor.spawn {
@@ -41,7 +46,8 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
     }
     return try inWorld { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .create(bytes: bytes))
-        let chosen = cluster ?? Identifier(wallClockMilliseconds: reactor.wallClockMilliseconds, random: (reactor.random(), reactor.random()))
+        let chosen =
+            cluster ?? Identifier(wallClockMilliseconds: reactor.wallClockMilliseconds, random: (reactor.random(), reactor.random()))
         defer { reactor.closeDisk(disk) }
         try await StoreFile.initialize(Operations(reactor), disk: disk, path: path, cluster: chosen)
         print("made a store of \(ByteSize.text(reactor.traits(of: disk).bytes)) on \(path), cluster \(chosen)")

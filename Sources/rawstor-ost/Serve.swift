@@ -43,27 +43,48 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // First of all: signals that come while the store is loaded wait for their turn.
     let signal = try StopSignal(reactor)
     let operations = Operations(reactor)
-    let disk = try reactor.openDisk(options.path, .readWrite)
+    let disk = try await patiently(operations) { () throws(Failure) in try reactor.openDisk(options.path, .readWrite) }
     let began = reactor.now
     let store = try await StoreFile.load(operations, disk: disk, path: options.path)
     reactor.log(
         .info, "store loaded",
         [
-            LogField("path", options.path), LogField("store", store.store), LogField("cluster", store.cluster), LogField("boot", store.boot),
+            LogField("path", options.path), LogField("store", store.store), LogField("cluster", store.cluster),
+            LogField("boot", store.boot),
             LogField("objects", store.objectCount), LogField("capacity", ByteSize.text(store.statistics.capacityBytes)),
             LogField("used", ByteSize.text(store.statistics.usedBytes)), LogField("ms", (reactor.now - began).milliseconds),
         ])
     let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
         try await StoreFile.load(operations, disk: disk, path: options.path, afterFailure: true)
     }
-    for endpoint in options.endpoints { try server.listen(on: endpoint) }
+    for endpoint in options.endpoints {
+        _ = try await patiently(operations) { () throws(Failure) in try server.listen(on: endpoint) }
+    }
     let metrics = MetricsServer(world: reactor, server: server)
-    if let endpoint = options.metrics { try metrics.listen(on: endpoint) }
+    if let endpoint = options.metrics {
+        _ = try await patiently(operations) { () throws(Failure) in try metrics.listen(on: endpoint) }
+    }
     let number = await signal.wait()
     reactor.log(.info, "asked to stop", [LogField("signal", number)])
     metrics.stop()
     await server.stop()
     return ExitStatus.well
+}
+
+/// Tries for a few seconds what another process has: one that was killed a moment ago keeps its lock and its port until the kernel has
+/// ended its last operations.
+private func patiently<Value>(
+    _ operations: Operations, _ body: () throws(Failure) -> Value
+) async throws(Failure) -> Value {
+    let end = operations.world.now + .seconds(5)
+    while true {
+        do throws(Failure) {
+            return try body()
+        } catch {
+            guard error.status == .busy, operations.world.now < end else { throw error }
+        }
+        await operations.sleep(.milliseconds(50))
+    }
 }
 
 /// SIGTERM or SIGINT, as something to wait for.

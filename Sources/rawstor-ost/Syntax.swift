@@ -9,7 +9,8 @@ enum ExitStatus {
 }
 
 private let path = CommandSyntax.Positional("PATH", "The store: a file or a block device.")
-private let logLevel = CommandSyntax.Option.value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error.")
+private let logLevel = CommandSyntax.Option.value(
+    "log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error.")
 
 let syntax = CommandSyntax(
     program: "rawstor-ost", summary: "keeps parts of volumes on one disk and serves them to clients.",
@@ -44,6 +45,21 @@ let syntax = CommandSyntax(
                 "Asked to stop, it takes no new requests, ends those under way within 5 seconds, and makes everything durable. Killed, it "
                     + "loses nothing that was acknowledged."
             ]),
+        CommandSyntax.Verb(
+            "verify", "Reads every block of a store that is not being served, and names the damaged ones.",
+            positionals: [path],
+            options: [.value("json", "FILE", "Writes the result there as JSON; '-' is standard output.")],
+            examples: [.init("rawstor-ost verify /var/lib/rawstor/ost0 --json report.json", "Checks a store and keeps the result")],
+            notes: ["Changes nothing. A damaged block stays an error for whoever reads it, until it is overwritten."]),
+        CommandSyntax.Verb(
+            "info", "Tells what a store is, how full, and which volumes it has.",
+            positionals: [path], options: [.flag("json", "As one line of JSON.")],
+            examples: [.init("rawstor-ost info /var/lib/rawstor/ost0", "What is on this disk?")],
+            notes: ["The store is not being served meanwhile; of one that is, 'rawstor df' tells."]),
+        CommandSyntax.Verb(
+            "dump", "Prints the log of a store, a record a line: for developers.",
+            positionals: [path],
+            examples: [.init("rawstor-ost dump /var/lib/rawstor/ost0", "The records since the last snapshot")]),
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

@@ -110,6 +110,6 @@ func say(_ text: String) {
 
 func write(_ text: String, to path: String) throws(Failure) {
     var text = text
-    let result = text.withUTF8 { rs_write_file(path, $0.baseAddress, $0.count) }
+    let result = text.withUTF8 { rs_file_write(path, $0.baseAddress, $0.count) }
     guard result == 0 else { throw Failure(.invalidArgument, "\(path) cannot be written: errno \(-result)") }
 }

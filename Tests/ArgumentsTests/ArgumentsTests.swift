@@ -7,9 +7,13 @@ private let syntax = CommandSyntax(
     verbs: [
         .init(
             "init", "Makes a store.", positionals: [.init("PATH", "The file.")],
-            options: [.value("size", "SIZE", "How large."), .value("listen", "ADDRESS", "Where.", isRepeatable: true), .flag("force", "Anyway.")],
+            options: [
+                .value("size", "SIZE", "How large."), .value("listen", "ADDRESS", "Where.", isRepeatable: true), .flag("force", "Anyway."),
+            ],
             examples: [.init("prog init /x --size 4G", "A store of 4 GiB")]),
-        .init("volume create", "Makes a volume.", positionals: [.init("URL", "Which.")], options: [.value("size", "SIZE", "Size.", isRequired: true)]),
+        .init(
+            "volume create", "Makes a volume.", positionals: [.init("URL", "Which.")],
+            options: [.value("size", "SIZE", "Size.", isRequired: true)]),
         .init("info", "Tells.", positionals: [.init("PATH", "The file.", isOptional: true)]),
     ],
     exitCodes: [.init(0, "well"), .init(2, "usage")])
@@ -45,8 +49,25 @@ private func problem(_ words: String...) -> String {
         #expect(problem("volume") == "'volume' is followed by one of: create")
     }
 
+    @Test func aVerbThatDoesNotExistLeadsToTheOneThatDoes() {
+        #expect(problem("volume", "creat").hasPrefix("there is no command 'volume creat'; did you mean 'volume create'?"))
+        #expect(problem("volume", "elephant").hasSuffix("'volume' is followed by one of: create"))
+        #expect(problem("create", "u").contains("did you mean 'volume create'?"))
+        #expect(problem("volum", "create").contains("did you mean 'volume create'?"))
+        #expect(problem("volume", "--size").hasPrefix("'volume' is followed by one of"))
+    }
+
+    @Test func aNounHasHelpOfItsOwn() throws {
+        for words in [["volume", "--help"], ["help", "volume"]] {
+            guard case .help(let text) = try ParsedCommand.parse(words, as: syntax) else { throw Failure(.invalidArgument, "no help") }
+            #expect(text.contains("volume create URL") && !text.contains("init PATH") && text.contains("Exit codes:"))
+        }
+        #expect(problem("elephant", "--help").contains("there is no command"))
+    }
+
     @Test func unknownOptionsAreNamedWithASuggestion() {
-        #expect(problem("init", "/x", "--siez", "4G") == "there is no option '--siez'; did you mean '--size'? 'prog init --help' lists them")
+        #expect(
+            problem("init", "/x", "--siez", "4G") == "there is no option '--siez'; did you mean '--size'? 'prog init --help' lists them")
         #expect(problem("init", "/x", "--elephant") == "there is no option '--elephant'; 'prog init --help' lists them")
         #expect(problem("init", "/x", "-size").contains("did you mean '--size'?"))
         #expect(problem("inti").contains("did you mean 'init'?"))
@@ -76,7 +97,9 @@ private func problem(_ words: String...) -> String {
 
 @Suite struct ByteSizeTests {
     @Test func sizesAreReadWithUnits() throws {
-        for (text, bytes) in [("4096", 4096), ("1k", 1024), ("512M", 512 << 20), ("4G", 4 << 30), ("1TiB", 1 << 40), ("2gb", 2 << 30), ("7B", 7)] {
+        for (text, bytes) in [
+            ("4096", 4096), ("1k", 1024), ("512M", 512 << 20), ("4G", 4 << 30), ("1TiB", 1 << 40), ("2gb", 2 << 30), ("7B", 7),
+        ] {
             #expect(try ByteSize.parse(text) == UInt64(bytes), "\(text)")
         }
         for text in ["", "G", "4X", "-1", "4GiBB", "1.5G", "99999999999P", "4 G", "١G"] {

@@ -25,6 +25,8 @@ final class EngineBench: CompletionSink {
     private var timerAt = Instant.never
     /// Disk operations are kept back while set.
     var holdsDisk = false
+    /// Disk operations end in an error while set.
+    var failsDisk = false
     private var held: [StoreEffect] = []
     private var heldVectors: [[IOVector]] = []
 
@@ -56,7 +58,7 @@ final class EngineBench: CompletionSink {
 
     func completed(_ token: UInt32, result: Int32) {
         engine.now = world.now
-        if token == EngineBench.timerToken { timerAt = .never } else { engine.diskDone(token, result: result) }
+        if token == EngineBench.timerToken { timerAt = .never } else { engine.diskDone(token, result: failsDisk ? -5 : result) }
     }
 
     func batchEnded() { settle() }
@@ -68,6 +70,7 @@ final class EngineBench: CompletionSink {
         engine.now = world.now
         guard let id = engine.accept(on: "test") else { return nil }
         let client = TestClient(self, id)
+        clients.removeAll { !$0.isConnected }
         clients.append(client)
         byConnection[id.index] = client
         return client

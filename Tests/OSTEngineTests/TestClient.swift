@@ -57,6 +57,12 @@ final class TestClient {
 
     func sendBytes(_ bytes: [UInt8]) { outgoing += bytes }
 
+    /// Damages one of the bytes that were sent last.
+    func flipLast(_ choice: UInt64) {
+        guard !outgoing.isEmpty else { return }
+        outgoing[outgoing.count - 1 - Int(choice % UInt64(min(outgoing.count, 256)))] ^= UInt8(1) << UInt8(choice >> 32 & 7)
+    }
+
     /// Sends, and lets the world run until the reply is here.
     func call(
         _ opcode: Opcode, meta: [UInt8] = [], payload: [UInt8] = [], _ change: (inout FrameHeader) -> Void = { _ in }
@@ -166,7 +172,9 @@ extension TestClient {
         return Volume(handle: reply.header.handle, generation: reply.header.generation, session: session, record: body.object)
     }
 
-    func sendWrite(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in }) -> UInt64 {
+    func sendWrite(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in })
+        -> UInt64
+    {
         var checks: [UInt8] = []
         for start in stride(from: 0, to: payload.count, by: Block.bytes) {
             let check = payload[start..<start + Block.bytes].withUnsafeBytes { Checksum.of($0) }
@@ -179,10 +187,13 @@ extension TestClient {
         }
     }
 
-    func write(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in }) throws -> Frame {
+    func write(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in })
+        throws -> Frame
+    {
         try reply(to: sendWrite(volume, block: block, payload, sequence: sequence, change))
     }
 
+    @discardableResult
     func sendRead(_ volume: Volume, block: UInt32, count: Int = 1, _ change: (inout FrameHeader) -> Void = { _ in }) -> UInt64 {
         send(.read) { header in
             address(&header, volume, block: block, count: count)
@@ -204,5 +215,7 @@ extension TestClient {
         header.touched = 1
     }
 
-    static func blocks(_ count: Int, _ fill: UInt8) -> [UInt8] { (0..<count * Block.bytes).map { UInt8(truncatingIfNeeded: $0 / 512) ^ fill } }
+    static func blocks(_ count: Int, _ fill: UInt8) -> [UInt8] {
+        (0..<count * Block.bytes).map { UInt8(truncatingIfNeeded: $0 / 512) ^ fill }
+    }
 }

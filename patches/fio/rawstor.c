@@ -251,26 +251,18 @@ static enum fio_q_status fio_rawstor_queue(struct thread_data *td, struct io_u *
 	fio_ro_check(td, io_u);
 
 	pthread_mutex_lock(&shared->lock);
-	/*
-	 * Completed ones are reaped before new ones go out: otherwise they wait until the queue is full, and that time counts as latency.
-	 * Not for syncs, which fio may repeat without reaping.
-	 */
-	if (job->done_count && !ddir_sync(io_u->ddir)) {
-		status = FIO_Q_BUSY;
-		goto out;
-	}
-
 	/* With io_submit_mode=offload fio hands the io_units of one job to many. */
 	io_u->engine_data = job;
-	r = fio_rawstor_start(job, io_u);
-	/* Others may have all of the volume's slots; with nothing of our own to reap, fio could only spin. */
-	while (r == -EAGAIN && td->cur_depth <= 1 && rawstor_context_wait(shared->context, 1, -1) >= 0)
+	/*
+	 * Never FIO_Q_BUSY: fio then gives the same io_unit again with a new seed in its verify header, and verification of mixed reads and
+	 * writes fails. When others have all of the volume's slots the job waits here.
+	 */
+	do {
 		r = fio_rawstor_start(job, io_u);
+	} while (r == -EAGAIN && rawstor_context_wait(shared->context, 1, -1) > 0);
 
 	if (r == 0) {
 		job->queued[job->queued_count++] = io_u;
-	} else if (r == -EAGAIN && td->cur_depth > 1) {
-		status = FIO_Q_BUSY;
 	} else {
 		log_err("rawstor: %s at %llu: %s\n", io_ddir_name(io_u->ddir), io_u->offset,
 			rawstor_volume_error_message(shared->volume));
@@ -278,7 +270,6 @@ static enum fio_q_status fio_rawstor_queue(struct thread_data *td, struct io_u *
 		io_u->resid = io_u->xfer_buflen;
 		status = FIO_Q_COMPLETED;
 	}
-out:
 	pthread_mutex_unlock(&shared->lock);
 	return status;
 }

@@ -1,0 +1,37 @@
+import Arguments
+import Base
+import Environment
+import PartStore
+import Reactor
+
+/// `verify`: reads every block of a store that is not being served, and names each damaged one by volume and offset.
+func verify(_ command: ParsedCommand) throws(Failure) -> Int32 {
+    let path = command.positionals[0]
+    let target = command.value("json")
+    return try inWorld { reactor throws(Failure) in
+        let disk = try reactor.openDisk(path, .readOnly)
+        let report = try await StoreVerifier.verify(Operations(reactor), disk: disk, path: path)
+        reactor.closeDisk(disk)
+        if let target { try write(json(report), to: target) }
+        if target != "-" {
+            for damage in report.damaged { print("damaged: volume \(damage.volume) offset \(damage.offset) bytes \(damage.bytes)") }
+            let bytes = report.damaged.reduce(UInt64(0)) { $0 + $1.bytes }
+            print("\(report.blocks) blocks read, " + (bytes == 0 ? "none damaged" : "\(bytes) bytes damaged"))
+        }
+        return report.damaged.isEmpty ? ExitStatus.well : ExitStatus.damaged
+    }
+}
+
+private func json(_ report: StoreVerifier.Report) -> String {
+    let damaged = report.damaged.map { "{\"volume\":\(Json.string($0.volume)),\"offset\":\($0.offset),\"bytes\":\($0.bytes)}" }
+    return "{\"blocks\":\(report.blocks),\"damaged\":[\(damaged.joined(separator: ","))]}"
+}
+
+/// `-` is standard output.
+private func write(_ text: String, to path: String) throws(Failure) {
+    if path == "-" {
+        print(text)
+        return
+    }
+    try writeFile(path, text + "\n")
+}
