@@ -36,7 +36,7 @@ extension PartStore {
         if moves {
             ownMarks.hit(.halfSwitched)
             log.move(to: target)
-            beginSnapshot()
+            beginSnapshot(tailRecord: log.nextRecord, tailChain: log.chain)
         }
     }
 

@@ -82,13 +82,15 @@ extension PartStore {
         snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8
     }
 
-    /// The log has moved; the snapshot of what stood before begins when that is applied.
-    mutating func beginSnapshot() {
+    /// The log has moved; the snapshot of what stood before begins when that is applied. `tailRecord` and `tailChain` are those of the first
+    /// batch in this half. After a mount that is not the next one: what the half holds by then stays in front of it, and a replay passes
+    /// over the records that the snapshot holds.
+    mutating func beginSnapshot(tailRecord: UInt64, tailChain: UInt32) {
         snapshot.phase = .waiting
         snapshot.switchRecord = log.nextRecord - 1
         snapshot.tailOffset = log.tailStart
-        snapshot.tailRecord = log.nextRecord
-        snapshot.tailChain = log.chain
+        snapshot.tailRecord = tailRecord
+        snapshot.tailChain = tailChain
         snapshot.offset = 0
         snapshot.nextPage = 0
     }

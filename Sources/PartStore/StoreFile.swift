@@ -65,7 +65,7 @@ public enum StoreFile {
         let goesOn = loader.half != Int(superblock.snapshotHalf)
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
-        if goesOn { store.beginSnapshot() }
+        if goesOn { store.beginSnapshot(tailRecord: loader.tailRecord, tailChain: loader.tailChain) }
         if loader.isTorn { store.ownMarks.hit(.tailTorn) }
         if loader.newVoid != nil { store.ownMarks.hit(.recordsVoided) }
         if goesOn { store.ownMarks.hit(.snapshotRestarted) }

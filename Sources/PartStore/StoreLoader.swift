@@ -28,6 +28,9 @@ struct StoreLoader: ~Copyable {
     private(set) var half = 0
     private(set) var offset = 0
     private(set) var tailStart = 0
+    /// Of the first batch there: its number, and the check before it.
+    private(set) var tailRecord: UInt64 = 1
+    private(set) var tailChain: UInt32 = 0
     private(set) var chain: UInt32 = 0
     private(set) var nextRecord: UInt64 = 1
     private var mountCounter: UInt64 = 0
@@ -93,6 +96,8 @@ struct StoreLoader: ~Copyable {
     /// Scans the log in the current half to its end; true if it goes on in the other one.
     private mutating func scanHalf() async throws(Failure) -> Bool {
         tailStart = offset
+        tailRecord = nextRecord
+        tailChain = chain
         let halfBytes = Int(geometry.halfBytes)
         let window = PageBuffer(bytes: 4 << 20)
         var windowStart = 0
