@@ -122,7 +122,11 @@ final class ClientProcess {
     }
 
     func kill() {
-        for tag in pending.keys { history.dropRead(tag | UInt(number) << 32) }
+        // In no order, which nothing can see.
+        for (tag, entry) in pending {
+            history.dropRead(tag | UInt(number) << 32)
+            if let flushing = entry.flushing { history.dropFlush(flushing) }
+        }
         pending.removeAll()
         world.kill()
     }
@@ -248,6 +252,7 @@ final class ClientProcess {
         guard let refusal else { return }
         pending[tag] = nil
         if entry.kind == .read { history.dropRead(tag | UInt(number) << 32) }
+        if let flushing = entry.flushing { history.dropFlush(flushing) }
         if entry.kind.changesBlocks { history.withdraw(entry.write) }
         let isExpected = refusal == .outOfMemory || (refusal == .fenced && run.owner !== self) || volume.isDead
         if !isExpected { run.report("client \(number): \(entry.kind) is refused with \(refusal)") }
@@ -263,8 +268,11 @@ final class ClientProcess {
         case .write, .discard, .writeZeroes: history.endWrite(entry.write, acknowledged: status == .ok)
         case .flush:
             guard let flushing = entry.flushing else { unreachable("a flush covers something") }
-            if status == .ok { history.endFlush(flushing) }
-            if status == .powerLost { history.flushTold(flushing) }
+            switch status {
+            case .ok: history.endFlush(flushing)
+            case .powerLost: history.flushTold(flushing)
+            case _: history.dropFlush(flushing)
+            }
         }
         if let step = cleaning, step.tag == tag.second {
             cleaning = nil

@@ -36,9 +36,14 @@ final class History {
         fileprivate var isStale = false
     }
 
-    struct Flushing {
+    final class Flushing {
         fileprivate var acknowledged: [UInt32]
-        fileprivate var isForbidden: Bool
+        fileprivate let isForbidden: Bool
+
+        fileprivate init(_ acknowledged: [UInt32], isForbidden: Bool) {
+            self.acknowledged = acknowledged
+            self.isForbidden = isForbidden
+        }
     }
 
     let name: String
@@ -56,6 +61,7 @@ final class History {
     private var acknowledged: [UInt32]
     private var readings: [UInt: Reading] = [:]
     private var staleReadings = 0
+    private var flushings: [Flushing] = []
     private var openWrites: [UInt32] = []
     private var stamp: UInt64 = 1
     private var writer = 0
@@ -141,6 +147,8 @@ final class History {
         guard isAcknowledged else { return }
         let write = writes[Int(number)]
         if write.isForbidden { return report("write \(number) of client \(write.client) is acknowledged, \(writer) is the writer") }
+        // Said before the loss, heard after it, by one whose flush nobody waits for any more.
+        if write.crossedLoss, !write.isDurable, write.client != writer { return }
         for sector in write.firstSector..<write.firstSector + write.sectors {
             if floor[sector] < number, !possible[sector].contains(number) {
                 return report("write \(number) is acknowledged, a read of sector \(sector) showed before that it has not happened")
@@ -210,10 +218,18 @@ final class History {
 
     // Flushes and losses of power
 
-    func beginFlush(client: Int) -> Flushing { Flushing(acknowledged: acknowledged, isForbidden: client != writer) }
+    func beginFlush(client: Int) -> Flushing {
+        let flushing = Flushing(acknowledged, isForbidden: client != writer)
+        flushings.append(flushing)
+        return flushing
+    }
+
+    /// It has ended with an error that tells of no loss.
+    func dropFlush(_ flushing: Flushing) { flushings.removeAll { $0 === flushing } }
 
     func endFlush(_ flushing: Flushing) {
         stamp += 1
+        dropFlush(flushing)
         if flushing.isForbidden { return report("a flush ended well although another client had opened the volume before it was submitted") }
         for sector in flushing.acknowledged.indices where flushing.acknowledged[sector] > stable[sector] {
             floor[sector] = max(floor[sector], flushing.acknowledged[sector])
@@ -225,8 +241,15 @@ final class History {
     /// The flush has told its user of a loss.
     func flushTold(_ flushing: Flushing) {
         if losses == 0 { report("a flush tells of a loss of power, and there was none") }
+        dropFlush(flushing)
         for sector in acknowledged.indices where acknowledged[sector] <= flushing.acknowledged[sector] {
             acknowledged[sector] = floor[sector]
+        }
+        // Submitted before this one's user had heard of the loss, and not the ones to tell it again.
+        for other in flushings {
+            for sector in acknowledged.indices where other.acknowledged[sector] <= flushing.acknowledged[sector] {
+                other.acknowledged[sector] = min(other.acknowledged[sector], floor[sector])
+            }
         }
         tell("a flush has told of a loss")
     }
