@@ -131,6 +131,13 @@ final class ClientProcess {
         world.kill()
     }
 
+    /// The universe is about to end.
+    func release() {
+        pending.removeAll()
+        cleaning = nil
+        volume = nil
+    }
+
     func checkInvariants() {
         // Quadratic in what is under way.
         guard let volume, volume.operationsUnderWay <= 24 || run.universe.events % 8 == 0 else { return }

@@ -28,7 +28,8 @@ public final class ClusterRun {
     let keeperHost: SimHost
     let strangerHost: SimHost
     let disk: SimDisk
-    var ost: OSTProcess?
+    var ost: OSTProcess? { didSet { if let ost { daemons.append(ost) } } }
+    private var daemons: [OSTProcess] = []
     var clients: [ClientProcess] = []
     /// Who opened the volume last.
     var owner: ClientProcess?
@@ -73,6 +74,15 @@ public final class ClusterRun {
         if !hasProblems { finish() }
         harvest()
         for problem in history.problems { report(problem) }
+        release()
+    }
+
+    /// Tasks of processes that were killed are never freed, nor is what they refer to. It shall not be much.
+    private func release() {
+        for process in daemons { process.release() }
+        for client in clients { client.release() }
+        keeper?.release()
+        owner = nil
     }
 
     // The beginning

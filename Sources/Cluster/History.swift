@@ -242,14 +242,10 @@ final class History {
     func flushTold(_ flushing: Flushing) {
         if losses == 0 { report("a flush tells of a loss of power, and there was none") }
         dropFlush(flushing)
-        for sector in acknowledged.indices where acknowledged[sector] <= flushing.acknowledged[sector] {
-            acknowledged[sector] = floor[sector]
-        }
-        // Submitted before this one's user had heard of the loss, and not the ones to tell it again.
+        acknowledged = floor
+        // Those submitted before this one's user had heard of the loss need not tell it again.
         for other in flushings {
-            for sector in acknowledged.indices where other.acknowledged[sector] <= flushing.acknowledged[sector] {
-                other.acknowledged[sector] = min(other.acknowledged[sector], floor[sector])
-            }
+            for sector in floor.indices { other.acknowledged[sector] = min(other.acknowledged[sector], floor[sector]) }
         }
         tell("a flush has told of a loss")
     }

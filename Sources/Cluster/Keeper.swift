@@ -70,6 +70,10 @@ final class Keeper {
     func stopWorking() { isWorking = false }
     func close() { catalogue.close() }
 
+    func release() {
+        volume = nil
+    }
+
     private func call(_ catalogue: OSTCatalogue) async {
         let choice = run.universe.choices.below(12 as UInt64)
         do throws(Failure) {

@@ -57,5 +57,9 @@ final class OSTProcess {
         }
     }
 
+    func release() {
+        server = nil
+    }
+
     func checkInvariants() { server?.engine.checkInvariants() }
 }
