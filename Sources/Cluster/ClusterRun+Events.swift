@@ -31,6 +31,8 @@ extension ClusterRun {
         }
     }
 
+    private func note(_ text: String) { onLog("run", .debug, text) }
+
     private func happen(_ kind: Happening) {
         switch kind {
         case .kill: whenClean { [unowned self] in killOST() }
@@ -88,6 +90,7 @@ extension ClusterRun {
 
     private func killOST() {
         guard let ost, ost.isServing, ost.server?.engine.hasFailed == false else { return }
+        note("the OST is killed")
         harvest()
         ost.world.kill()
         applyFaults()
@@ -96,6 +99,7 @@ extension ClusterRun {
 
     private func losePower() {
         guard ostHost.isUp else { return }
+        note("the OST's host loses power")
         harvest()
         ostHost.losePower()
         history.losePower()
@@ -106,6 +110,7 @@ extension ClusterRun {
 
     private func stopOST() {
         guard let ost, ost.isServing, ost.server?.engine.hasFailed == false else { return }
+        note("the OST is asked to stop")
         ost.stop()
         applyFaults()
         waitForStop(ost, seconds: 0)
@@ -115,6 +120,7 @@ extension ClusterRun {
         universe.after(.seconds(1)) { [unowned self] in
             guard process.world.isAlive, process === ost else { return }
             guard process.isStopped || seconds > 12 else { return waitForStop(process, seconds: seconds + 1) }
+            note(process.isStopped ? "the OST has stopped" : "the OST is killed, it does not stop")
             harvest()
             process.world.kill()
             restart(after: .milliseconds(universe.choices.between(0, 1_000)))
@@ -138,6 +144,7 @@ extension ClusterRun {
 
     private func killClient() {
         guard let victim = owner, victim.world.isAlive, clients.count < ClusterRun.clientsMax else { return }
+        note("client \(victim.number) is killed")
         harvest()
         victim.kill()
         universe.after(.milliseconds(universe.choices.between(0, 2_000))) { [unowned self] in
@@ -148,6 +155,7 @@ extension ClusterRun {
     /// Another one takes the volume away while this one does not run, or does.
     private func takeOver() {
         guard let old = owner, old.isOpen, clients.count < ClusterRun.clientsMax else { return }
+        note("client \(old.number) is to lose the volume")
         if universe.choices.coin() { old.world.stall(for: .milliseconds(universe.choices.between(100, 6_000))) }
         universe.after(.milliseconds(universe.choices.between(0, 1_000))) { [unowned self] in
             if isWorking { startClient(force: true) }

@@ -36,6 +36,8 @@ final class OSTProcess {
         self.disk = disk
         if format { try await StoreFile.initialize(operations, disk: disk, path: path, cluster: Identifier(high: 1, low: 1)) }
         let store = try await StoreFile.load(operations, disk: disk, path: path, options: options)
+        let found = StoreMark.allCases.filter { store.marks.contains($0) }.map { "\($0)" }.joined(separator: " ")
+        world.log(.info, "store loaded", [LogField("boot", store.boot), LogField("found", found)])
         let made = try OSTServer(world: world, disk: disk, store: store, configuration: run.options.ost) { () throws(Failure) in
             try await StoreFile.load(operations, disk: disk, path: path, options: options, afterFailure: true)
         }
