@@ -32,7 +32,7 @@ extension ClusterRun {
     private func bringBack() {
         startOST()
         // One that is on its way down is started again by what stopped it.
-        wait("the OST does not serve") { ost?.isServing != true || ost?.server?.engine.hasFailed == true }
+        wait("the OST does not serve") { ost?.isServing != true || !isDiskSound }
     }
 
     private func endRequests() {
@@ -82,7 +82,7 @@ extension ClusterRun {
         if universe.choices.coin() {
             ostHost.losePower()
             history.losePower()
-        } else {
+        } else if isDiskSound {
             ost?.world.kill()
         }
         universe.run(for: .milliseconds(100))

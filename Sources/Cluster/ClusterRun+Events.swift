@@ -89,7 +89,7 @@ extension ClusterRun {
     }
 
     private func killOST() {
-        guard let ost, ost.isServing, ost.server?.engine.hasFailed == false else { return }
+        guard let ost, ost.isServing, isDiskSound else { return }
         note("the OST is killed")
         harvest()
         ost.world.kill()
@@ -109,7 +109,7 @@ extension ClusterRun {
     }
 
     private func stopOST() {
-        guard let ost, ost.isServing, ost.server?.engine.hasFailed == false else { return }
+        guard let ost, ost.isServing, isDiskSound else { return }
         note("the OST is asked to stop")
         ost.stop()
         applyFaults()

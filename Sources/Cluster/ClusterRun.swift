@@ -33,6 +33,7 @@ public final class ClusterRun {
     var clients: [ClientProcess] = []
     /// Who opened the volume last.
     var owner: ClientProcess?
+    private var failuresHealed = 0
     private var generationOfOwner: UInt64 = 0
     var keeper: Keeper?
     var stranger: Stranger?
@@ -137,7 +138,10 @@ public final class ClusterRun {
         history.opened(by: client.number)
     }
 
-    func ostServes(_ process: OSTProcess) { applyFaults() }
+    func ostServes(_ process: OSTProcess) {
+        failuresHealed = failures
+        applyFaults()
+    }
 
     func ostFailed(_ process: OSTProcess, _ failure: Failure) {
         report("the OST does not start: \(failure.detail)")
@@ -167,6 +171,9 @@ public final class ClusterRun {
         return counts[.latentError] + counts[.bitRot] + counts[.misdirectedWrite] + counts[.lostWrite]
     }
 
+    /// Whether the store has heard of every failure of its disk, and was loaded since.
+    var isDiskSound: Bool { failures == failuresHealed && ost?.server?.engine.hasFailed == false }
+
     var failures: Int { universe.counts[.writeError] + universe.counts[.flushError] }
 
     // Checks
@@ -178,6 +185,7 @@ public final class ClusterRun {
 
     private func logged(_ world: SimWorld, _ level: LogLevel, _ message: String, _ fields: [LogField]) {
         if message.hasPrefix("the store failed") { history.losePower() }
+        if message.hasPrefix("the store is back") { failuresHealed = failures }
         onLog(world.name, level, message + fields.map { " \($0.name)=\($0.value)" }.joined())
         guard level == .error else { return }
         let isExpected =
