@@ -76,12 +76,19 @@ let package = Package(
                 ])
             ]),
 
+        // The whole in the simulator, with a checker.
+        module("Cluster", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        .executableTarget(
+            name: "rawstor-sim", dependencies: ["Arguments", "Base", "Cluster", "CSystem", "Environment", "Simulation"],
+            swiftSettings: strict),
+
         // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
+        tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),

@@ -68,6 +68,7 @@ extension OSTEngine {
             closeHandles(index)
         }
         objects.removeAll()
+        pastStoreMarks = storeMarks
         store = replacement
         storeCursor = 0
         storeFailure = nil

@@ -48,6 +48,11 @@ extension PartStore {
                 barrier.isWanted = false
                 return
             }
+            if wantsRecords {
+                if isPressed { ownMarks.hit(.barrierForDoubts) }
+                if now >= barrier.due { ownMarks.hit(.barrierForTime) }
+                if barrier.bytesSince >= options.barrierBytes { ownMarks.hit(.barrierForBytes) }
+            }
             barrier.isWanted = false
             barrier.isUnderWay = true
             barrier.covers = appliedRecord

@@ -43,7 +43,10 @@ extension PartStore {
         _ tag: UInt32, _ kind: LogRecord.Kind, _ target: WriteTarget, _ memory: UnsafeMutableRawPointer?, _ checks: UnsafeRawPointer?
     ) -> Status {
         let need = kind == .write ? UInt64(target.blockCount) : 0
-        if lacksSpace(for: need, target) { return .noSpace }
+        if lacksSpace(for: need, target) {
+            ownMarks.hit(.refusedForSpace)
+            return .noSpace
+        }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         let slot = slots[index]
         slot.pointee.kind = kind
@@ -56,11 +59,13 @@ extension PartStore {
             touched: target.touched)
         if isAnswered(index) {
             // Sent again by a writer that did not hear the answer.
+            ownMarks.hit(.resentAnswered)
             slot.pointee.hasRecord = false
             slots.append(index, to: &toLog)
         } else if waiting.isEmpty, hasRoom(index) {
             start(index)
         } else {
+            ownMarks.hit(.waitedForSpace)
             noteMark(target.object, generation: target.version.generation, mark: target.mark)
             slot.pointee.waitsUntil = now + Limits.spaceWait
             slots.append(index, to: &waiting)
@@ -216,6 +221,7 @@ extension PartStore {
         }
         while waiting.first != noIndex, slots[waiting.first].pointee.waitsUntil <= now {
             guard let index = slots.popFirst(from: &waiting) else { return }
+            ownMarks.hit(.spaceWaitRanOut)
             finish(index, .noSpace)
         }
         if !waiting.isEmpty { barrier.isWanted = true }
@@ -225,7 +231,12 @@ extension PartStore {
     mutating func refuseWaiting(_ object: ObjectNumber, _ status: Status) {
         var kept = SlotQueue()
         while let index = slots.popFirst(from: &waiting) {
-            if slots[index].pointee.object == object { finish(index, status) } else { slots.append(index, to: &kept) }
+            if slots[index].pointee.object == object {
+                ownMarks.hit(.waitingRefused)
+                finish(index, status)
+            } else {
+                slots.append(index, to: &kept)
+            }
         }
         waiting = kept
     }
@@ -315,11 +326,13 @@ extension PartStore {
         }
         // A block that was replaced while it was read may have been given out again: what came is of no use, not damaged.
         if hasMoved(index), slot.pointee.attempts < 16 {
+            ownMarks.hit(.readMoved)
             slot.pointee.attempts += 1
             startRead(index)
             return
         }
         counters.damagedReads += 1
+        ownMarks.hit(.readDamaged)
         effects.append(.damaged(object: slot.pointee.object, part: slot.pointee.part, block: slot.pointee.firstBlock + UInt32(damaged)))
         finishRead(index, .damaged)
     }

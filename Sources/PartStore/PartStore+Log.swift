@@ -9,11 +9,15 @@ extension PartStore {
         let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
         if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
-        guard !toLog.isEmpty, !snapshotStallsLog else { return }
+        guard !toLog.isEmpty else { return }
+        if snapshotStallsLog { return ownMarks.hit(.logWaitedForSnapshot) }
         log.begin()
         while toLog.first != noIndex {
             let slot = slots[toLog.first]
-            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) { break }
+            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) {
+                ownMarks.hit(.batchFull)
+                break
+            }
             guard let index = slots.popFirst(from: &toLog) else { break }
             slot.pointee.recordNumber =
                 slot.pointee.hasRecord ? log.add(slots.record(index), slot.pointee.recordBytes) : log.nextRecord - 1
@@ -34,6 +38,7 @@ extension PartStore {
         emitWrite(
             .log, 0, offset: superblock.geometry.halfStart(half) + UInt64(write.offset), firstVector: firstVector, bytes: write.bytes)
         if moves {
+            ownMarks.hit(.halfSwitched)
             log.move(to: target)
             beginSnapshot()
         }

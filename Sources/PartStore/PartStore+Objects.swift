@@ -111,6 +111,7 @@ extension PartStore {
             let pending = state.objects[object].pendingMark
             state.objects[object].pendingMark = 0
             guard pending > state.objects[object].mark, let index = slots.take(tag: PartStore.noTag) else { continue }
+            ownMarks.hit(.marksLogged)
             var record = LogRecord(.mark, object)
             record.version.generation = state.objects[object].record.generation
             record.mark = pending

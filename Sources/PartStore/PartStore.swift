@@ -34,6 +34,7 @@ public struct PartStore: ~Copyable {
     public internal(set) var hasFailed = false
     var failure: String?
     var counters = Counters()
+    var ownMarks = StoreMarks()
 
     // Requests
     var slots: RequestSlots
@@ -128,6 +129,9 @@ public struct PartStore: ~Copyable {
             snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count))
     }
 
+    /// Rare branches taken since the store was loaded, by the load included.
+    public var marks: StoreMarks { ownMarks.union(state.marks) }
+
     // MARK: Driving
 
     /// A disk effect ended with 0 or a negative errno.
@@ -214,6 +218,7 @@ public struct PartStore: ~Copyable {
         guard !hasFailed else { return }
         hasFailed = true
         failure = reason
+        ownMarks.hit(.failed)
     }
 
     /// When the disk has let go of all memory, every request ends.

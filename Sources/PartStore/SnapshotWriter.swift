@@ -221,6 +221,7 @@ extension PartStore {
         } else {
             snapshot.phase = .idle
             counters.snapshots += 1
+            ownMarks.hit(.snapshotFinished)
         }
     }
 }

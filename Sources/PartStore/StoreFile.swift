@@ -44,7 +44,8 @@ public enum StoreFile {
         var superblock = loader.superblock
         superblock.revision += 1
         superblock.mountCounter += 1
-        if afterFailure || loader.lostPower {
+        let isSameBoot = !afterFailure && !loader.lostPower
+        if !isSameBoot {
             superblock.boot = Identifier(wallClockMilliseconds: world.wallClockMilliseconds, random: (world.random(), world.random()))
         }
         superblock.hostBoot = world.hostBoot
@@ -66,6 +67,11 @@ public enum StoreFile {
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
         if goesOn { store.beginSnapshot() }
+        if loader.isTorn { store.ownMarks.hit(.tailTorn) }
+        if loader.newVoid != nil { store.ownMarks.hit(.recordsVoided) }
+        if goesOn { store.ownMarks.hit(.snapshotRestarted) }
+        if isSameBoot { store.ownMarks.hit(.mountedUnderOldBoot) }
+        if afterFailure { store.ownMarks.hit(.mountedAfterFailure) }
         return store
     }
 

@@ -36,6 +36,7 @@ struct StoreLoader: ~Copyable {
     private(set) var nextRecord: UInt64 = 1
     private var mountCounter: UInt64 = 0
     private(set) var objectsRecord: UInt64 = 0
+    private(set) var isTorn = false
 
     /// Reads the superblocks.
     init(_ operations: Operations, disk: DiskID, path: String) async throws(Failure) {
@@ -124,6 +125,7 @@ struct StoreLoader: ~Copyable {
                 found = next(base, start - windowStart, windowBytes)
             }
             guard let (batch, check) = found else {
+                isTorn = begins(base, offset - windowStart, windowBytes) || begins(base, start - windowStart, windowBytes)
                 if let later = laterBatch(base, from: offset - windowStart + 8, to: windowBytes, step: 8) { throw rotten(later) }
                 if offset - tailStart > (halfBytes - tailStart) / 4, let later = await laterBatchInOtherHalf(window) { throw rotten(later) }
                 return false
@@ -151,6 +153,12 @@ struct StoreLoader: ~Copyable {
             batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
         else { return nil }
         return (batch, check)
+    }
+
+    /// Whether a batch stands here that ought to come next, though not whole.
+    private func begins(_ window: UnsafeRawPointer, _ position: Int, _ bytes: Int) -> Bool {
+        position + LogBatch.headBytes <= bytes && window.load(UInt32.self, at: position) == LogBatch.magic
+            && window.load(UInt64.self, at: position + 8) == nextRecord
     }
 
     /// Notes the records of a batch; returns where the log goes on if it leaves this half.

@@ -15,6 +15,7 @@ struct StoreState: ~Copyable {
     var freed = FreeQueue()
     /// Objects written to since the last barrier began.
     private(set) var touched: ContiguousArray<ObjectNumber> = []
+    var marks = StoreMarks()
     /// Pages of removed objects may be left; they are swept little by little.
     private(set) var needsSweep = false
     private var sweepCursor: UInt32 = 0
@@ -86,11 +87,13 @@ struct StoreState: ~Copyable {
             position += length
         }
         let delta = map.mappedBlocks &- mappedBefore
-        if Self.note(record, delta, &objects[record.object]) { touched.append(record.object) }
+        if Self.note(record, delta, &objects[record.object], &marks) { touched.append(record.object) }
     }
 
     /// The object's own account of a write; true when it was not touched since the last barrier began.
-    private static func note(_ record: LogRecord, _ mappedDelta: UInt64, _ object: inout ObjectTable.State) -> Bool {
+    private static func note(
+        _ record: LogRecord, _ mappedDelta: UInt64, _ object: inout ObjectTable.State, _ marks: inout StoreMarks
+    ) -> Bool {
         object.mappedBlocks &+= mappedDelta
         object.highest = max(object.highest, record.version)
         let isFirst = !object.isTouched
@@ -99,7 +102,10 @@ struct StoreState: ~Copyable {
         let sequence = record.version.sequence
         object.lowestSinceBarrier = min(object.lowestSinceBarrier, sequence)
         // A write sent again after newer ones were flushed is not durable yet, and what is reported must not say so.
-        if sequence <= object.durable { object.durable = max(sequence, 1) - 1 }
+        if sequence <= object.durable {
+            marks.hit(.durableWentBack)
+            object.durable = max(sequence, 1) - 1
+        }
         return isFirst
     }
 
@@ -124,6 +130,7 @@ struct StoreState: ~Copyable {
     ) {
         if map.page(page).pointee.doubts > 0, let newest = doubts.newest(page, block), newest.version >= record.version {
             // Sent again after something newer: answered and dropped.
+            marks.hit(.olderDropped)
             freed.push(address, record: number)
             return
         }
@@ -158,6 +165,7 @@ struct StoreState: ~Copyable {
             objects[object].doubts = current
             forget(entry, object, number)
             while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version) {
+                if older.isOrphan { marks.hit(.orphansForgotten) }
                 forget(older, object, number)
             }
             current = objects[object].doubts
@@ -192,6 +200,7 @@ struct StoreState: ~Copyable {
         var current = objects[object].doubts
         var orphans = objects[object].orphans
         doubts.orphan(before: generation, current: &current, orphans: &orphans)
+        if orphans.first != noIndex { marks.hit(record.flags & LogRecord.settles != 0 ? .doubtsSettled : .doubtsOrphaned) }
         if record.flags & LogRecord.settles != 0 {
             // One that is newer than the fence is here only while the tail is replayed over a page captured later.
             var kept = DoubtList.Ends()
@@ -210,6 +219,7 @@ struct StoreState: ~Copyable {
         var lists = [objects[object].doubts, objects[object].orphans]
         for index in lists.indices {
             while let entry = doubts.popFirst(from: &lists[index]) {
+                marks.hit(.removedWithDoubts)
                 freed.push(entry.oldAddress, record: number)
                 map.page(entry.page).pointee.doubts -= 1
             }
@@ -228,6 +238,7 @@ struct StoreState: ~Copyable {
             guard page.isUsed, page.key.object == object, page.imageRecord < number else { continue }
             let first = UInt64(page.key.part.chunk) * chunkBlocks + UInt64(page.key.page) * UInt64(Block.perPage)
             if first + UInt64(Block.perPage) <= keep { continue }
+            marks.hit(.trimmed)
             clear(index, from: Int(keep > first ? keep - first : 0), object, number)
         }
     }
@@ -258,6 +269,7 @@ struct StoreState: ~Copyable {
             }
             let page = map.page(sweepCursor).pointee
             if page.isUsed, !objects.contains(page.key.object) {
+                marks.hit(.removedSwept)
                 dropPage(sweepCursor, number)
                 budget -= 1
             }
@@ -276,6 +288,7 @@ struct StoreState: ~Copyable {
     /// Pages whose object was removed go at once: nothing refers to their blocks.
     mutating func dropOrphanedPages() {
         for index in 0..<map.pageEnd where map.page(index).pointee.isUsed && !objects.contains(map.page(index).pointee.key.object) {
+            marks.hit(.orphanedPagesDropped)
             dropPage(index, .max)
         }
         needsSweep = false
