@@ -76,6 +76,13 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
+        // Programs whose instructions, bytes and seconds are counted: Tests/Cost/run and bench/.
+        .executableTarget(
+            name: "CostProbe",
+            dependencies: [
+                "Base", "Environment", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Reactor", "Simulation",
+            ],
+            path: "Tests/CostProbe", swiftSettings: strict),
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
         tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
