@@ -58,16 +58,20 @@ let package = Package(
             name: "rawstor-ost",
             dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
             swiftSettings: strict),
-        .target(name: "CRawstor"),
+        .executableTarget(
+            name: "rawstor",
+            dependencies: ["Arguments", "Base", "Environment", "Wire", "VolumeEngine", "Client", "Reactor", "CSystem"],
+            swiftSettings: strict),
+        .target(name: "CRawstor", exclude: ["rawstor.map", "rawstor.pc.in"]),
         .target(
             name: "LibRawstor", dependencies: ["CRawstor", "Base", "Environment", "Wire", "Reactor", "VolumeEngine", "Client"],
             swiftSettings: strict,
-            // A user of the library has no Swift, and sees no symbol but those of the header: packaging/librawstor/rawstor.map. It stays
+            // A user of the library has no Swift, and sees no symbol but those of the header: Sources/CRawstor/rawstor.map. It stays
             // mapped after dlclose, since the Swift runtime leaves destructors behind that run when a thread ends.
             linkerSettings: [
                 .unsafeFlags([
                     "-static-stdlib", "-Xlinker", "-soname=librawstor.so.1", "-Xlinker",
-                    "--version-script=\(Context.packageDirectory)/packaging/librawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
+                    "--version-script=\(Context.packageDirectory)/Sources/CRawstor/rawstor.map", "-Xlinker", "--exclude-libs=ALL",
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),

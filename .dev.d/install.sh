@@ -59,7 +59,7 @@ build_release "${programs[@]}" LibRawstor
 built=$(release_folder)
 
 for program in "${programs[@]}"; do install -D -m 755 "$built/$program" "$target/bin/$program"; done
-packaging/librawstor/stage "$built/libLibRawstor.so" "$target" "$prefix"
+.dev.d/stage-library "$built/libLibRawstor.so" "$target" "$prefix"
 for manual in "${manuals[@]}"; do
     if [[ -f $manual ]]; then install -D -m 644 "$manual" "$target/share/man/man${manual##*.}/$(basename "$manual")"; fi
 done

@@ -7,6 +7,7 @@ extension CommandSyntax {
         let lines = verbs.map { ($0.name + usage(of: $0), $0.summary) }
         text += table(lines, title: "Commands")
         text += "\n'\(program) COMMAND --help' explains one, with examples.\n\n"
+        text += examples(verbs.compactMap(\.examples.first))
         return text + exitHelp
     }
 
@@ -16,11 +17,29 @@ extension CommandSyntax {
         let options = verb.options.map { ("--\($0.name)" + ($0.value.map { " \($0)" } ?? ""), $0.help + notes(on: $0)) }
         text += "\n" + table(options + [("--help", "Prints this.")], title: "Options")
         for note in verb.notes { text += "\n\(wrapped(note, indent: 0))\n" }
-        if !verb.examples.isEmpty {
-            text += "\nExamples:\n"
-            for example in verb.examples { text += "  # \(example.says)\n  \(example.command)\n" }
+        return text + "\n" + examples(verb.examples) + exitHelp
+    }
+
+    /// The first words of verbs of two words.
+    var nouns: [String] {
+        verbs.reduce(into: []) { nouns, verb in
+            let words = verb.name.split(separator: " ")
+            if words.count > 1, !nouns.contains(String(words[0])) { nouns.append(String(words[0])) }
         }
-        return text + "\n" + exitHelp
+    }
+
+    /// The verbs below a noun; nil where there are none.
+    func help(forNoun noun: String) -> String? {
+        guard nouns.contains(noun) else { return nil }
+        let below = verbs.filter { $0.name.hasPrefix(noun + " ") }
+        var text = table(below.map { ($0.name + usage(of: $0), $0.summary) }, title: "Commands")
+        text += "\n'\(program) COMMAND --help' explains one, with examples.\n\n"
+        return text + examples(below.compactMap(\.examples.first)) + exitHelp
+    }
+
+    private func examples(_ examples: [Example]) -> String {
+        if examples.isEmpty { return "" }
+        return examples.reduce("Examples:\n") { $0 + "  # \($1.says)\n  \($1.command)\n" } + "\n"
     }
 
     private func notes(on option: Option) -> String {

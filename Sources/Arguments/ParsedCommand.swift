@@ -25,9 +25,16 @@ public struct ParsedCommand: Hashable, Sendable {
         }
         if first == "--help" || first == "-h" || first == "help", arguments.count == 1 { return .help(syntax.help) }
         let words = first == "help" ? Array(arguments.dropFirst()) : arguments
+        if let noun = words.first, asksAboutNoun(arguments), let text = syntax.help(forNoun: noun) { return .help(text) }
         guard let (verb, used) = find(words, syntax) else { throw unknownVerb(words, syntax) }
         if first == "help" { return .help(syntax.help(for: verb)) }
         return try parse(Array(words.dropFirst(used)), verb, syntax)
+    }
+
+    /// `help NOUN` and `NOUN --help`, where NOUN is the first word of several verbs.
+    private static func asksAboutNoun(_ arguments: [String]) -> Bool {
+        guard arguments.count == 2 else { return false }
+        return arguments[0] == "help" || ["--help", "-h", "help"].contains(arguments[1])
     }
 
     /// The longest verb that the words begin with.
@@ -43,11 +50,18 @@ public struct ParsedCommand: Hashable, Sendable {
         let first = words.first ?? ""
         let relatives = syntax.verbs.filter { $0.name.hasPrefix(first + " ") }
         if !relatives.isEmpty {
-            return Failure(
-                .invalidArgument,
-                "'\(first)' is followed by one of: \(relatives.map { String($0.name.dropFirst(first.count + 1)) }.joined(separator: ", "))")
+            let names = relatives.map { String($0.name.dropFirst(first.count + 1)) }
+            let list = "'\(first)' is followed by one of: \(names.joined(separator: ", "))"
+            guard words.count > 1, !words[1].hasPrefix("-") else { return Failure(.invalidArgument, list) }
+            let suggestion = closest(to: words[1], among: names).map { "; did you mean '\(first) \($0)'?" } ?? ";"
+            return Failure(.invalidArgument, "there is no command '\(first) \(words[1])'\(suggestion) \(list)")
         }
-        let suggestion = closest(to: first, among: syntax.verbs.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+        // A verb of two words may be asked for by its second.
+        let guess =
+            syntax.verbs.first { $0.name.hasSuffix(" " + first) }?.name
+            ?? closest(to: words.prefix(2).joined(separator: " "), among: syntax.verbs.map(\.name))
+            ?? closest(to: first, among: syntax.verbs.map(\.name) + syntax.nouns)
+        let suggestion = guess.map { "; did you mean '\($0)'?" } ?? ""
         return Failure(
             .invalidArgument,
             "there is no command '\(first)'\(suggestion)\(suggestion.isEmpty ? ";" : "") '\(syntax.program) --help' lists them")

@@ -6,6 +6,8 @@ public enum Limits {
     /// Payload of one data request.
     public static let frameBytesMax = 1 << 20
     public static let frameBlocksMax = frameBytesMax / Block.bytes
+    /// A large read goes as several requests of this size: the disk reads on while the first ones are on their way.
+    public static let readBytes = 256 << 10
     /// The part of a frame between header and payload: checks of a data request, or the body of a control request.
     public static let metaBytesMax = 64 << 10
     public static let nameBytesMax = 128
@@ -62,6 +64,7 @@ public enum Limits {
 
     public static func check() {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
+        invariant(readBytes <= frameBytesMax && readBytes % Block.bytes == 0, "a piece of a read fits a frame")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
         invariant(

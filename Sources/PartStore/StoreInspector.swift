@@ -31,7 +31,7 @@ public enum StoreInspector {
     }
 
     /// The log as text, a record a line.
-    public static func dump(
+    public static func describeLog(
         _ operations: Operations, disk: DiskID, path: String, _ line: (String) -> Void
     ) async throws(Failure) {
         var loader = try await StoreLoader(operations, disk: disk, path: path)

@@ -58,7 +58,7 @@ extension VolumeEngine {
         let end = min(chunkEnd, operation.pointee.endBlock)
         let opcode: Opcode
         switch operation.pointee.kind {
-        case .read: return (.read, min(end, block + connection.blocksMax))
+        case .read: return (.read, min(end, block + min(connection.blocksMax, UInt64(Limits.readBytes / Block.bytes))))
         case .write: return (.write, min(end, block + connection.blocksMax))
         case .discard: opcode = .discard
         case .writeZeroes: opcode = .writeZeroes

@@ -21,7 +21,7 @@ func dump(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
     return try inWorld { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .readOnly)
-        try await StoreInspector.dump(Operations(reactor), disk: disk, path: path) { print($0) }
+        try await StoreInspector.describeLog(Operations(reactor), disk: disk, path: path) { print($0) }
         reactor.closeDisk(disk)
         return ExitStatus.well
     }

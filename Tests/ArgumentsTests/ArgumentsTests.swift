@@ -49,6 +49,22 @@ private func problem(_ words: String...) -> String {
         #expect(problem("volume") == "'volume' is followed by one of: create")
     }
 
+    @Test func aVerbThatDoesNotExistLeadsToTheOneThatDoes() {
+        #expect(problem("volume", "creat").hasPrefix("there is no command 'volume creat'; did you mean 'volume create'?"))
+        #expect(problem("volume", "elephant").hasSuffix("'volume' is followed by one of: create"))
+        #expect(problem("create", "u").contains("did you mean 'volume create'?"))
+        #expect(problem("volum", "create").contains("did you mean 'volume create'?"))
+        #expect(problem("volume", "--size").hasPrefix("'volume' is followed by one of"))
+    }
+
+    @Test func aNounHasHelpOfItsOwn() throws {
+        for words in [["volume", "--help"], ["help", "volume"]] {
+            guard case .help(let text) = try ParsedCommand.parse(words, as: syntax) else { throw Failure(.invalidArgument, "no help") }
+            #expect(text.contains("volume create URL") && !text.contains("init PATH") && text.contains("Exit codes:"))
+        }
+        #expect(problem("elephant", "--help").contains("there is no command"))
+    }
+
     @Test func unknownOptionsAreNamedWithASuggestion() {
         #expect(
             problem("init", "/x", "--siez", "4G") == "there is no option '--siez'; did you mean '--size'? 'prog init --help' lists them")

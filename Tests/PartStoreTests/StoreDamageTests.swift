@@ -220,9 +220,9 @@ private final class Bench {
         let extents = UnsafeMutablePointer<Allocator.Extent>.allocate(capacity: 900)
         defer { extents.deallocate() }
         var seen = Set<UInt32>()
-        var generator = SystemRandomNumberGenerator()
+        var random = Random(seed: 1)
         while allocator.freeBlocks > 0 {
-            let count = min(Int(allocator.freeBlocks), Int.random(in: 1...40, using: &generator))
+            let count = min(Int(allocator.freeBlocks), 1 + random.below(40))
             let used = allocator.allocate(count, into: extents)
             var total = 0
             for extent in UnsafeBufferPointer(start: extents, count: used) {

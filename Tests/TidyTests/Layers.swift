@@ -42,8 +42,10 @@ struct PackageTarget: Equatable {
             guard let name = arguments.first.flatMap({ strings(in: $0).first }) else { return nil }
             let labelled = arguments.first { $0.hasPrefix("dependencies:") }
             let second = arguments.dropFirst().first.flatMap { $0.hasPrefix("[") ? $0 : nil }
+            // What lives in Tests is a test or a part of one, whatever it is built as.
+            let isTest = callee.contains("test") || arguments.contains { $0.hasPrefix("path: \"Tests/") }
             let kind: Kind =
-                if callee.contains("test") { .test } else if callee.contains("systemlibrary") {
+                if isTest { .test } else if callee.contains("systemlibrary") {
                     .system
                 } else if callee.contains("exec") || callee.contains("program") { .executable } else { .library }
             return PackageTarget(name: name, kind: kind, dependencies: Set((labelled ?? second).map(strings) ?? []))

@@ -10,6 +10,8 @@
 /* Clock, randomness, threads */
 uint64_t rs_monotonic_nanoseconds(void);
 uint64_t rs_wall_clock_milliseconds(void);
+/* Processor time of this process, all threads. */
+uint64_t rs_processor_nanoseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
 /* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
 void rs_boot_id(char text[40]);
@@ -63,6 +65,25 @@ struct rs_disk_traits {
     bool is_block_device;
 };
 int rs_disk_traits(int descriptor, struct rs_disk_traits *traits);
+
+/* Files of the user, through the page cache: for tools. Calls block. */
+enum rs_file_use { rs_file_to_read, rs_file_to_write, rs_file_to_make };
+int rs_file_open(const char *path, enum rs_file_use use);
+/* The size of a file or block device; -ESPIPE for what has none. */
+int64_t rs_file_bytes(int descriptor);
+/* Where data begins at or behind `offset`; -ENXIO if there is none any more. */
+int64_t rs_file_next_data(int descriptor, uint64_t offset);
+/* All of it, less only at the end of the file. A negative offset: where the descriptor stands. */
+int64_t rs_file_get(int descriptor, void *bytes, size_t count, int64_t offset);
+int64_t rs_file_put(int descriptor, const void *bytes, size_t count, int64_t offset);
+/* Leaves out blocks of zeros, and returns how many bytes it has written. For a file that is all holes there. */
+int64_t rs_file_put_sparse(int descriptor, const void *bytes, size_t count, int64_t offset);
+int rs_file_resize(int descriptor, uint64_t bytes);
+int rs_file_sync(int descriptor);
+/* -EEXIST if `to` is there and is not to be replaced. */
+int rs_file_rename(const char *from, const char *to, bool replaces);
+bool rs_file_is_terminal(int descriptor);
+bool rs_is_zero(const void *bytes, size_t count);
 
 /* Streams */
 struct rs_address {

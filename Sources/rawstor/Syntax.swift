@@ -1,0 +1,141 @@
+import Arguments
+
+/// What `rawstor` takes: the verbs in the order of their help.
+
+private let volumeURL = CommandSyntax.Positional("URL", "The volume: ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH.")
+private let daemonURL = CommandSyntax.Positional(
+    "URL", "The OST: ost://HOST:PORT or ost+unix:///?socket=PATH.")
+private let json = CommandSyntax.Option.flag(
+    "json", "Prints one JSON document instead; after a failure {\"error\": {\"status\", \"exit_code\", \"message\"}}.")
+private let timeout = CommandSyntax.Option.value(
+    "timeout", "SECONDS", "Gives up on a request that has no answer after this long; 30 if nothing else is said.")
+private let quiet = CommandSyntax.Option.flag("quiet", "Shows no progress.")
+private let local = "ost://127.0.0.1:7710"
+
+private let listSummary = "Lists volumes in the order of their names."
+private let listURL = CommandSyntax.Positional(
+    "URL", "The OST: ost://HOST:PORT or ost+unix:///?socket=PATH. With a NAME: that volume, and those below NAME/.")
+
+private let createVerb = CommandSyntax.Verb(
+    "volume create", "Makes an empty volume. It takes space as it is written.",
+    positionals: [volumeURL],
+    options: [
+        .value("size", "SIZE", "How large: a multiple of 512 bytes, as 512M, 20G or 1T.", isRequired: true),
+        .value("chunk", "SIZE", "Size of its chunks, a power of two from 64K to 1G; 4M if nothing else is said."),
+        timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume create --size 20G \(local)/vm1", "A volume of 20 GiB"),
+        .init("rawstor volume create --size 1T 'ost+unix:///prod/db?socket=/run/rawstor/ost0'", "Through a Unix socket"),
+    ])
+
+private let listVerb = CommandSyntax.Verb(
+    "volume ls", listSummary, positionals: [listURL], options: [timeout, json],
+    examples: [
+        .init("rawstor volume ls \(local)", "All volumes of an OST"),
+        .init("rawstor volume ls \(local)/prod", "'prod', and those whose names begin with 'prod/'"),
+    ],
+    notes: ["'rawstor ls' is the same."])
+
+private let infoVerb = CommandSyntax.Verb(
+    "volume info", "Tells about one volume. Exits 0 exactly when it exists, and 4 when it does not.",
+    positionals: [volumeURL], options: [timeout, json],
+    examples: [.init("rawstor volume info \(local)/vm1", "Size, space taken, and whether it is open for writing")])
+
+private let resizeVerb = CommandSyntax.Verb(
+    "volume resize", "Changes the size of a volume, also while it is open.",
+    positionals: [volumeURL],
+    options: [
+        .value("size", "SIZE", "The new size: a multiple of 512 bytes, as 512M, 20G or 1T.", isRequired: true),
+        .flag("shrink", "Allows a smaller size; everything behind the new end is lost."),
+        timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume resize --size 40G \(local)/vm1", "Grows it to 40 GiB"),
+        .init("rawstor volume resize --size 10G --shrink \(local)/vm1", "Cuts off what is behind 10 GiB"),
+    ])
+
+private let removeVerb = CommandSyntax.Verb(
+    "volume rm", "Removes a volume and all its data, for good. Refused while it is open.",
+    positionals: [volumeURL],
+    options: [.flag("yes", "Does not ask. Needed where there is no terminal to ask at."), timeout, json],
+    examples: [.init("rawstor volume rm --yes \(local)/vm1", "Without a question")])
+
+private let importVerb = CommandSyntax.Verb(
+    "volume import", "Copies a file, a block device or standard input into a volume.",
+    positionals: [.init("FILE", "A raw image; - for standard input."), volumeURL],
+    options: [
+        .flag("create", "Makes the volume first. It is removed again if the import fails."),
+        .value("size", "SIZE", "With --create: the volume's size, at least that of FILE, which it is by default."),
+        .flag("force", "Allows a volume that holds data already; that data is lost."),
+        quiet, timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume import debian.raw \(local)/vm1 --create --size 20G", "An image in a volume of 20 GiB"),
+        .init("zstd -dc vm1.zst | rawstor volume import - \(local)/vm1 --create --size 20G", "From a pipe"),
+    ],
+    notes: [
+        "Afterwards the volume holds FILE and zeros behind its end. Blocks of zeros take no space. Formats other than raw: convert "
+            + "them first, with qemu-img convert -O raw."
+    ])
+
+private let exportVerb = CommandSyntax.Verb(
+    "volume export", "Copies a volume into a file, a block device or to standard output.",
+    positionals: [volumeURL, .init("FILE", "The raw image to make; - for standard output.")],
+    options: [
+        .flag("force", "Replaces FILE if it exists, or overwrites it if it is a block device."),
+        quiet, timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume export \(local)/vm1 vm1.raw", "Into a sparse file"),
+        .init("rawstor volume export \(local)/vm1 - | zstd > vm1.zst", "Into a pipe"),
+    ],
+    notes: [
+        "Blocks of zeros become holes. The file has the name FILE.partial until it is complete and durable; it is removed on failure. "
+            + "What is written to the volume meanwhile may be in the copy or not."
+    ])
+
+private let benchVerb = CommandSyntax.Verb(
+    "volume bench", "Measures a volume: operations a second, latency, and processor time of this client.",
+    positionals: [volumeURL],
+    options: [
+        .value("rw", "JOB", "randread (default), randwrite, read or write; the last two in sequence."),
+        .value("bs", "SIZE", "Bytes of each operation, a multiple of 512; 4k if nothing else is said."),
+        .value("depth", "N", "Operations under way at once, 1 to 1024; 32 if nothing else is said."),
+        .value("seconds", "N", "How long; 10 if nothing else is said."),
+        .value("flush-every", "N", "Flushes after every N writes."),
+        .flag("yes-destroy-data", "Needed for writes: they overwrite what the volume holds."),
+        timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume bench \(local)/vm1", "Random reads of 4 KiB at depth 32"),
+        .init(
+            "rawstor volume bench \(local)/scratch --rw randwrite --depth 1 --flush-every 1 --yes-destroy-data",
+            "Durable writes, one at a time"),
+    ],
+    notes: ["Reads of blocks that were never written do not reach the disk: write the volume first."])
+
+private let spaceVerb = CommandSyntax.Verb(
+    "df", "Tells how much space an OST has, and how much of it is taken.",
+    positionals: [daemonURL], options: [timeout, json],
+    examples: [.init("rawstor df \(local)", "Space of one OST")])
+
+let syntax = CommandSyntax(
+    program: "rawstor", summary: "makes, lists, copies and measures volumes. Sizes are in binary units: 4G is 4 GiB.",
+    verbs: [
+        createVerb, listVerb, infoVerb, resizeVerb, removeVerb, importVerb, exportVerb, benchVerb,
+        CommandSyntax.Verb(
+            "ls", listSummary, positionals: [listURL], options: [timeout, json],
+            examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
+        spaceVerb,
+    ],
+    exitCodes: [
+        .init(ExitStatus.well, "it went well"),
+        .init(ExitStatus.failure, "it failed; the reason is on standard error"),
+        .init(ExitStatus.usage, "the command line is wrong, or does not allow what would lose data"),
+        .init(ExitStatus.damaged, "stored data is damaged"),
+        .init(ExitStatus.notFound, "there is no such volume or file"),
+        .init(ExitStatus.busy, "the volume is open elsewhere, or the daemon is at a limit; try again later"),
+        .init(ExitStatus.noSpace, "no space is left, in the store or in the local file system"),
+        .init(ExitStatus.unreachable, "the daemon cannot be reached, or did not answer in time"),
+    ])
