@@ -86,10 +86,17 @@ let package = Package(
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
             swiftSettings: strict),
+        // Programs whose instructions, bytes and seconds are counted: Tests/Cost/run and bench/.
+        .executableTarget(
+            name: "CostProbe",
+            dependencies: [
+                "Base", "Environment", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Reactor", "Simulation",
+            ],
+            path: "Tests/CostProbe", swiftSettings: strict),
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
-        tests("ClientTests", ["Client", "VolumeEngine", "Simulation", "Environment", "Wire", "Base"]),
+        tests("ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

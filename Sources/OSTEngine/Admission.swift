@@ -45,7 +45,7 @@ extension OSTEngine {
     }
 
     /// The blocks are within their chunk, and the chunk within the object. Sums are of small numbers: none overflows.
-    func checkRange(_ slot: UInt32) -> Status {
+    mutating func checkRange(_ slot: UInt32) -> Status {
         let request = requests[slot]
         let header = request.pointee.header
         let handle = connections[request.pointee.connection].handles + request.pointee.handleIndex
@@ -60,7 +60,7 @@ extension OSTEngine {
         return .ok
     }
 
-    func writeTarget(_ slot: UInt32) -> WriteTarget {
+    mutating func writeTarget(_ slot: UInt32) -> WriteTarget {
         let request = requests[slot]
         let header = request.pointee.header
         return WriteTarget(

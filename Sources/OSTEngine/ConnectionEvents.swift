@@ -60,7 +60,7 @@ extension OSTEngine {
         takeFrames(index)
     }
 
-    public func nextSend(_ id: ConnectionID, into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
+    public mutating func nextSend(_ id: ConnectionID, into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
         invariant(connections[Int(id.index)].sendUnderWay, "connection \(id.index) wants nothing sent")
         return connections[Int(id.index)].sender.vectors(into: list, capacity: capacity)
     }

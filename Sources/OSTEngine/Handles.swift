@@ -4,7 +4,7 @@ import Wire
 
 /// Which objects are open, by whom: handles of connections, and what the engine knows of each object.
 extension OSTEngine {
-    func isHandleOpen(_ connection: Int, _ index: Int, _ object: ObjectNumber) -> Bool {
+    mutating func isHandleOpen(_ connection: Int, _ index: Int, _ object: ObjectNumber) -> Bool {
         let handle = connections[connection].handles + index
         return handle.pointee.state == .open && handle.pointee.object == object
     }
@@ -71,7 +71,7 @@ extension OSTEngine {
     }
 
     /// Every open handle of an object. A walk over all connections: for rare requests only.
-    func openHandles(of object: ObjectNumber) -> [HandleReference] {
+    mutating func openHandles(of object: ObjectNumber) -> [HandleReference] {
         var found: [HandleReference] = []
         for index in 0..<connectionsMade where connections[index].takesFrames || connections[index].state == .closing {
             for position in 0..<Limits.handlesPerConnectionMax where isHandleOpen(index, position, object) {

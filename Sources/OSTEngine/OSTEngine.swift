@@ -13,6 +13,8 @@ import Wire
 /// - An object has at most one handle that writes, and its generation is the object's.
 /// - What a connection sends is bounded by its request slots, so a send queue never overflows.
 ///
+/// Methods of the data path are mutating even where they change nothing: to one that is not, the compiler hands a copy of the whole struct.
+///
 /// It leaves to the shell: sockets, disk, time, and loading a store. It leaves to the part store: which versions are kept, what is
 /// durable, the order of acknowledgements.
 public struct OSTEngine: ~Copyable {

@@ -48,7 +48,7 @@ extension OSTEngine {
         queue(slot, reply, at: checks - FrameHeader.bytes, bytes: FrameHeader.bytes + reply.bodyBytes)
     }
 
-    private func replyHeader(_ slot: UInt32, _ status: Status) -> FrameHeader {
+    private mutating func replyHeader(_ slot: UInt32, _ status: Status) -> FrameHeader {
         let request = requests[slot]
         var reply = request.pointee.header.reply(status)
         switch request.pointee.opcode {

@@ -6,7 +6,7 @@ import Wire
 /// A connection may hold no more of anything than is left free: whoever is greedy, or takes no replies, leaves room for the others
 /// without a fixed share for each of a thousand connections that are mostly idle.
 extension OSTEngine {
-    func hasRoom(_ index: Int) -> Bool {
+    mutating func hasRoom(_ index: Int) -> Bool {
         let held = connections[index].requests
         let free = requests.freeCount
         return free > 0 && held < Limits.requestsPerConnectionMax && held < max(1, free)

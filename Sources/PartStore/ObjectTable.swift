@@ -34,31 +34,28 @@ struct ObjectTable: ~Copyable {
         var isRemoved = false
     }
 
-    private var states: ContiguousArray<State?> = []
+    private var byNumber: NumberTable
     private var byName: [String: ObjectNumber] = [:]
     private var sortedNames: ContiguousArray<String> = []
     /// The number of the next object; numbers are never used again, since records of the log and pages name objects by them.
     var next: UInt32 = 1
 
+    init() { byNumber = NumberTable() }
+
     var count: Int { sortedNames.count }
 
     subscript(_ number: ObjectNumber) -> State {
         _read {
-            guard let index = index(number) else { unreachable("object \(number.raw) does not exist") }
-            yield states[index]!
+            guard let state = byNumber.find(number.raw) else { unreachable("object \(number.raw) does not exist") }
+            yield state.pointee
         }
         _modify {
-            guard let index = index(number) else { unreachable("object \(number.raw) does not exist") }
-            yield &states[index]!
+            guard let state = byNumber.find(number.raw) else { unreachable("object \(number.raw) does not exist") }
+            yield &state.pointee
         }
     }
 
-    func contains(_ number: ObjectNumber) -> Bool { index(number) != nil }
-
-    private func index(_ number: ObjectNumber) -> Int? {
-        let index = Int(number.raw)
-        return index < states.count && states[index] != nil ? index : nil
-    }
+    func contains(_ number: ObjectNumber) -> Bool { byNumber.find(number.raw) != nil }
 
     func find(_ name: String) -> ObjectNumber? { byName[name] }
 
@@ -70,18 +67,17 @@ struct ObjectTable: ~Copyable {
 
     mutating func insert(_ number: ObjectNumber, _ state: State) {
         invariant(byName[state.record.name] == nil, "two objects are named \(state.record.name)")
-        while states.count <= Int(number.raw) { states.append(nil) }
-        states[Int(number.raw)] = state
+        byNumber.insert(number.raw, state)
         byName[state.record.name] = number
         sortedNames.insert(state.record.name, at: position(state.record.name, after: false))
-        next = max(next, number.raw + 1)
+        next = max(next, number.raw &+ 1)
     }
 
     mutating func remove(_ number: ObjectNumber) {
-        guard let index = index(number), let state = states[index] else { return }
-        byName[state.record.name] = nil
-        sortedNames.remove(at: position(state.record.name, after: false))
-        states[index] = nil
+        guard let name = byNumber.find(number.raw)?.pointee.record.name else { return }
+        byName[name] = nil
+        sortedNames.remove(at: position(name, after: false))
+        byNumber.remove(number.raw)
     }
 
     private func position(_ name: String, after: Bool) -> Int {
@@ -93,5 +89,93 @@ struct ObjectTable: ~Copyable {
             if goesRight { low = middle + 1 } else { high = middle }
         }
         return low
+    }
+}
+
+/// States at places that do not move, found by a hash of their number: what is made and removed for years takes no more space than what
+/// is there, whatever the numbers are.
+private struct NumberTable: ~Copyable {
+    private struct Entry {
+        var number: UInt32
+        var state: UnsafeMutablePointer<ObjectTable.State>?
+    }
+
+    /// Open addressing with linear probing; a power of two, at most half full.
+    private var entries: UnsafeMutablePointer<Entry>
+    private var mask: Int
+    private var count = 0
+
+    init() {
+        mask = 63
+        entries = NumberTable.make(64)
+    }
+
+    deinit {
+        for slot in 0...mask {
+            entries[slot].state?.deinitialize(count: 1)
+            entries[slot].state?.deallocate()
+        }
+        entries.deallocate()
+    }
+
+    private static func make(_ capacity: Int) -> UnsafeMutablePointer<Entry> {
+        let entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
+        entries.initialize(repeating: Entry(number: 0, state: nil), count: capacity)
+        return entries
+    }
+
+    @inline(__always)
+    private func home(_ number: UInt32) -> Int { Int(number &* 0x9e37_79b1 >> 8) & mask }
+
+    @inline(__always)
+    func find(_ number: UInt32) -> UnsafeMutablePointer<ObjectTable.State>? {
+        var slot = home(number)
+        while let state = entries[slot].state {
+            if entries[slot].number == number { return state }
+            slot = (slot + 1) & mask
+        }
+        return nil
+    }
+
+    mutating func insert(_ number: UInt32, _ value: ObjectTable.State) {
+        invariant(find(number) == nil, "object \(number) is made twice")
+        if (count + 1) * 2 > mask { grow() }
+        let state = UnsafeMutablePointer<ObjectTable.State>.allocate(capacity: 1)
+        state.initialize(to: value)
+        place(Entry(number: number, state: state))
+        count += 1
+    }
+
+    private func place(_ entry: Entry) {
+        var slot = home(entry.number)
+        while entries[slot].state != nil { slot = (slot + 1) & mask }
+        entries[slot] = entry
+    }
+
+    private mutating func grow() {
+        let old = entries
+        let oldCount = mask + 1
+        mask = 2 * oldCount - 1
+        entries = NumberTable.make(2 * oldCount)
+        for slot in 0..<oldCount where old[slot].state != nil { place(old[slot]) }
+        old.deallocate()
+    }
+
+    mutating func remove(_ number: UInt32) {
+        var slot = home(number)
+        while entries[slot].state != nil, entries[slot].number != number { slot = (slot + 1) & mask }
+        guard let state = entries[slot].state else { return }
+        state.deinitialize(count: 1)
+        state.deallocate()
+        entries[slot].state = nil
+        count -= 1
+        // What was displaced by the removed one moves up, or lookups would stop at the hole.
+        slot = (slot + 1) & mask
+        while entries[slot].state != nil {
+            let moved = entries[slot]
+            entries[slot].state = nil
+            place(moved)
+            slot = (slot + 1) & mask
+        }
     }
 }

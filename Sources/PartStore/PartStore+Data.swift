@@ -1,6 +1,9 @@
 import Base
 
 /// Writes, zeroes and reads of blocks.
+///
+/// Methods of the data path are mutating even where they change nothing: to one that is not, the compiler hands a copy of the whole
+/// struct, which costs more than the method does.
 extension PartStore {
     // MARK: Writes
 
@@ -22,7 +25,7 @@ extension PartStore {
         return admit(tag, .zero, target, nil, nil)
     }
 
-    private func refusal(of target: WriteTarget) -> Status? {
+    private mutating func refusal(of target: WriteTarget) -> Status? {
         if hasFailed { return .diskFailed }
         guard exists(target.object) else { return .notFound }
         let admitted = state.objects[target.object].admitted
@@ -32,7 +35,7 @@ extension PartStore {
         return isWithin(target.object, target.part, target.firstBlock, target.blockCount) ? nil : .outOfRange
     }
 
-    private func isWithin(_ object: ObjectNumber, _ part: PartAddress, _ firstBlock: UInt32, _ blockCount: UInt32) -> Bool {
+    private mutating func isWithin(_ object: ObjectNumber, _ part: PartAddress, _ firstBlock: UInt32, _ blockCount: UInt32) -> Bool {
         let chunkBlocks = state.objects[object].record.layout.chunkBytes / UInt64(Block.bytes)
         let end = UInt64(firstBlock) + UInt64(blockCount)
         return blockCount >= 1 && end <= chunkBlocks
@@ -74,7 +77,7 @@ extension PartStore {
     }
 
     /// Whether the store already has this write, or a newer one, of every block.
-    private func isAnswered(_ index: UInt32) -> Bool {
+    private mutating func isAnswered(_ index: UInt32) -> Bool {
         let target = slots[index].pointee.target
         var position = 0
         while position < Int(target.blockCount) {
@@ -90,7 +93,7 @@ extension PartStore {
 
     /// A write of blocks that take no space yet is refused while the reserve is touched: overwrites must go on. What waits to be freed
     /// counts as free.
-    private func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
+    private mutating func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
         let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
@@ -108,13 +111,13 @@ extension PartStore {
     }
 
     /// Whether the state, with what is admitted and this, can still be written compactly.
-    func imageHasRoom(for bytes: UInt64) -> Bool {
+    mutating func imageHasRoom(for bytes: UInt64) -> Bool {
         let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256
         let doubts = UInt64(doubtsMax * PageImage.doubtBytes)
         return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
     }
 
-    private func hasRoom(_ index: UInt32) -> Bool {
+    private mutating func hasRoom(_ index: UInt32) -> Bool {
         let slot = slots[index].pointee
         let blocks = Int(slot.target.blockCount)
         if state.doubts.count + admittedBlocks + blocks > doubtsMax { return false }
@@ -337,7 +340,7 @@ extension PartStore {
         finishRead(index, .damaged)
     }
 
-    private func firstDamaged(_ index: UInt32) -> Int? {
+    private mutating func firstDamaged(_ index: UInt32) -> Int? {
         let slot = reads[index].pointee
         guard let memory = slot.memory, let checks = slot.checks else { unreachable("a read has memory") }
         let addresses = reads.addresses(index)
@@ -348,7 +351,7 @@ extension PartStore {
         return nil
     }
 
-    private func hasMoved(_ index: UInt32) -> Bool {
+    private mutating func hasMoved(_ index: UInt32) -> Bool {
         let slot = reads[index].pointee
         let addresses = reads.addresses(index)
         for position in 0..<Int(slot.blockCount) {

@@ -108,12 +108,12 @@ public struct PartStore: ~Copyable {
         return object
     }
 
-    public func exists(_ object: ObjectNumber) -> Bool { state.objects.contains(object) && !state.objects[object].admitted.isRemoved }
+    public mutating func exists(_ object: ObjectNumber) -> Bool { state.objects.contains(object) && !state.objects[object].admitted.isRemoved }
     public func record(of object: ObjectNumber) -> ObjectRecord { state.objects[object].record }
     public func generation(of object: ObjectNumber) -> UInt64 { state.objects[object].record.generation }
     public func mappedBlocks(of object: ObjectNumber) -> UInt64 { state.objects[object].mappedBlocks }
     public func highest(of object: ObjectNumber) -> Version { state.objects[object].highest }
-    public func durableSequence(of object: ObjectNumber) -> UInt64 { state.objects[object].durable }
+    public mutating func durableSequence(of object: ObjectNumber) -> UInt64 { state.objects[object].durable }
     public func doubtCount(of object: ObjectNumber) -> Int { state.objects[object].doubtCount }
     public var objectCount: Int { state.objects.count }
 
@@ -186,7 +186,9 @@ public struct PartStore: ~Copyable {
         if hasFailed { return .never }
         if state.needsSweep { return now }
         let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
-        return min(barrier.due, waits, barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        // While a batch is on its way there is nothing to do for the log: its end calls.
+        let logs = log.isWriting ? Instant.never : min(barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        return min(barrier.due, waits, logs)
     }
 
     private func checkOrder() {

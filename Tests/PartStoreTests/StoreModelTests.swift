@@ -61,7 +61,8 @@ import Testing
             Mutant.active = mutant
             defer { Mutant.active = nil }
             // A small disk: what is given out too early must be asked for again soon.
-            let outcome = outcome(1...200, powerLoss: mutant != .acknowledgesOutOfLogOrder, diskBytes: 4 << 20, stopsAtFirst: true)
+            let outcome = outcome(
+                1...200, steps: 1200, powerLoss: mutant != .acknowledgesOutOfLogOrder, diskBytes: 4 << 20, stopsAtFirst: true)
             #expect(!outcome.problems.isEmpty, "\(mutant) is not caught within 200 seeds")
         }
     #endif

@@ -194,7 +194,7 @@ final class StoreRun {
     private func drain(to count: Int) -> Bool {
         for _ in 0..<60 {
             if universe.run(while: { [self] in requests.count > count && !isBroken }, limit: .seconds(1)) { return true }
-            shell.use { $0.mark(object, generation: generation, mark: mark($0)) }
+            shell.use { $0.mark(object, generation: generation, mark: mark(&$0)) }
         }
         return false
     }
@@ -210,13 +210,13 @@ final class StoreRun {
         case 11: write(chunk, first, count, isZero: true)
         case 12..<17: read(chunk, first, min(count, 256))
         case 17: flush()
-        case 18: shell.use { $0.mark(object, generation: generation, mark: mark($0)) }
+        case 18: shell.use { $0.mark(object, generation: generation, mark: mark(&$0)) }
         default: universe.run(for: .milliseconds(universe.choices.below(50)))
         }
     }
 
     /// All below it is acknowledged and durable.
-    private func mark(_ store: borrowing PartStore) -> UInt64 {
+    private func mark(_ store: inout PartStore) -> UInt64 {
         min(store.durableSequence(of: object), (unacknowledged.min() ?? sequence + 1) - 1)
     }
 
@@ -231,7 +231,7 @@ final class StoreRun {
         let status = request(.write(operation: operation, places: places, isDurable: isDurable), blocks: isZero ? 0 : count) { store, tag in
             let target = WriteTarget(
                 object: object, part: PartAddress(chunk: chunk), firstBlock: first, blockCount: UInt32(count),
-                version: Version(generation: generation, sequence: written), mark: mark(store), isDurable: isDurable)
+                version: Version(generation: generation, sequence: written), mark: mark(&store), isDurable: isDurable)
             if isZero { return store.zero(tag: tag, target) }
             guard let buffer = memories[tag] else { return .invalidArgument }
             for block in 0..<count {
@@ -249,7 +249,7 @@ final class StoreRun {
     }
 
     private func flush() {
-        request(.flush(upTo: model.acknowledged), blocks: 0) { $0.flush(tag: $1, object, generation: generation, mark: mark($0)) }
+        request(.flush(upTo: model.acknowledged), blocks: 0) { $0.flush(tag: $1, object, generation: generation, mark: mark(&$0)) }
     }
 
     private func read(_ chunk: UInt32, _ first: UInt32, _ count: Int) {
