@@ -140,5 +140,11 @@ public struct ClusterOptions: Sendable {
         if random.coin() { faults.corruption = 0 }
         if random.below(4 as UInt64) == 0 { faults.corruption *= 20 }
         if random.below(8 as UInt64) == 0 { faults = .none }
+        if depth > 64 {
+            // The log fills while the snapshot in its other half is slow.
+            diskBytes = random.between(4, 6) << 20
+            faults.diskSlow = 4_000
+            faults.diskSlowMax = .milliseconds(random.between(100, 2_000))
+        }
     }
 }

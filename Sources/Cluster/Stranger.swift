@@ -81,9 +81,16 @@ final class Stranger {
         case 9: await openTooMany(connection)
         case 10: _ = await connection.ask(write(opened, sequence: 1, map: 4), checks, payload: payload)
         case 11:
-            for sequence in 1...5 { _ = await connection.ask(write(opened, sequence: UInt64(sequence)), checks, payload: payload) }
+            for sequence: UInt64 in [1, 2, 5, 3, 4] { _ = await askWrite(connection, opened, sequence) }
             // Nothing of the last generation settles: its blocks stay in doubt.
-            _ = await writeOpen(connection, Identifier(high: 9, low: run.universe.choices.next()), settles: false, session: 6)
+            let again = await writeOpen(connection, Identifier(high: 9, low: run.universe.choices.next()), settles: false, session: 6)
+            guard let again else { return }
+            for sequence in 1...UInt64(6) { _ = await askWrite(connection, again, sequence) }
+            var header = write(again, sequence: 0)
+            header.opcode = .mark
+            header.payloadBytes = 0
+            header.mark = 6
+            _ = await connection.ask(header)
         case 12:
             _ = await writeOpen(connection, nonce, settles: true, session: 6)
             _ = await connection.ask(write(opened, sequence: 1), checks, payload: payload)
@@ -119,6 +126,15 @@ final class Stranger {
         header.blockCount = 1
         header.payloadBytes = UInt32(Block.bytes)
         return header
+    }
+
+    /// Two blocks, durably: in part what has been written since may be newer.
+    private func askWrite(_ connection: RawConnection, _ opened: FrameHeader, _ sequence: UInt64) async -> FrameHeader? {
+        var header = write(opened, sequence: sequence)
+        header.flags = .durable
+        header.blockCount = 2
+        header.payloadBytes *= 2
+        return await connection.ask(header, checks + checks, payload: payload + payload)
     }
 
     private func stopInPayload(_ connection: RawConnection, _ opened: FrameHeader) async {
