@@ -82,9 +82,9 @@ extension PartStore {
         snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8
     }
 
-    /// The log has moved; the snapshot of what stood before begins when that is applied. `tailRecord` and `tailChain` are those of the first
-    /// batch in this half. After a mount that is not the next one: what the half holds by then stays in front of it, and a replay passes
-    /// over the records that the snapshot holds.
+    /// The log has moved; the snapshot of what stood before begins when that is applied. `tailRecord` and `tailChain` are those of the
+    /// first batch in this half. After a mount that is not the next one: what the half holds by then stays in front of it, and a replay
+    /// passes over the records that the snapshot holds.
     mutating func beginSnapshot(tailRecord: UInt64, tailChain: UInt32) {
         snapshot.phase = .waiting
         snapshot.switchRecord = log.nextRecord - 1
