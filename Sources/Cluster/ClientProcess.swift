@@ -89,8 +89,8 @@ final class ClientProcess {
     }
 
     private func work() async {
-        while isWorking, run.isWorking, world.isAlive, volume?.isDead == false {
-            submitMore()
+        while isWorking, world.isAlive, volume?.isDead == false {
+            if run.isWorking { submitMore() }
             volume?.kick()
             await pause(.microseconds(run.universe.choices.between(200, 40_000)))
         }

@@ -40,6 +40,8 @@ public struct ClusterOptions: Sendable {
     public var hotSpot: UInt64 = 4
     public var deadlineMin = Interval.seconds(1)
     public var deadlineMax = Interval.seconds(30)
+    /// One in so many losses of power lasts for long.
+    public var longOutage: UInt64 = 6
     /// Longest pause between two events.
     public var eventPause = Interval.seconds(3)
 
@@ -114,6 +116,19 @@ public struct ClusterOptions: Sendable {
         events.breakConnections = random.coin()
         events.catalogue = random.coin()
         events.strangers = random.below(3 as UInt64) == 0
+        if random.below(32 as UInt64) == 0 { beQuiet() }
+    }
+
+    /// Nothing but reads, and an OST that is away for so long that only the keep-alive notices.
+    private mutating func beQuiet() {
+        events = Events()
+        events.powerLoss = true
+        eventPause = .seconds(4)
+        longOutage = 1
+        readPerMille = 1000
+        flushPerMille = 0
+        workTime = .seconds(50)
+        operationsMax = 200
     }
 
     /// Damage and failures of the disk never meet: a store of one member that is loaded anew cannot tell, in what it did not know to be
@@ -134,11 +149,19 @@ public struct ClusterOptions: Sendable {
         }
         // There are thousands of operations in a run, not millions.
         let more = UInt32(random.between(1, 20))
-        for field in [\FaultPlan.latentError, \.bitRot, \.writeError, \.flushError, \.misdirectedWrite, \.lostWrite, \.diskSlow, \.diskStuck] {
+        for field in [
+            \FaultPlan.latentError, \.bitRot, \.writeError, \.flushError, \.misdirectedWrite, \.lostWrite, \.diskSlow, \.diskStuck,
+        ] {
             faults[keyPath: field] *= more
         }
         if random.coin() { faults.corruption = 0 }
         if random.below(4 as UInt64) == 0 { faults.corruption *= 20 }
         if random.below(8 as UInt64) == 0 { faults = .none }
+        if depth > 64 {
+            // The log fills while the snapshot in its other half is slow.
+            diskBytes = random.between(4, 6) << 20
+            faults.diskSlow = 4_000
+            faults.diskSlowMax = .milliseconds(random.between(100, 2_000))
+        }
     }
 }

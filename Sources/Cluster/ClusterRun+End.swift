@@ -105,6 +105,7 @@ extension ClusterRun {
 
     private func stopServer() {
         guard let ost else { return }
+        isEnding = true
         harvest()
         ost.stop()
         wait("the OST does not stop") { !ost.isStopped }

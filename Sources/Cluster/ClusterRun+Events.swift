@@ -104,7 +104,7 @@ extension ClusterRun {
         ostHost.losePower()
         history.losePower()
         applyFaults()
-        let isLong = universe.choices.below(6 as UInt64) == 0
+        let isLong = universe.choices.below(options.longOutage) == 0
         restart(after: .milliseconds(isLong ? universe.choices.between(20_000, 50_000) : universe.choices.between(50, 4_000)))
     }
 
@@ -128,7 +128,7 @@ extension ClusterRun {
     }
 
     private func restart(after interval: Interval) {
-        universe.after(interval) { [unowned self] in startOST() }
+        universe.after(interval) { [unowned self] in if !isEnding { startOST() } }
     }
 
     /// Unless it runs.

@@ -39,6 +39,8 @@ public final class ClusterRun {
     var stranger: Stranger?
     var isWorking = false
     var isHealed = true
+    /// The OST is about to stop for good.
+    var isEnding = false
     var isDamagePaused = false
     var operationsBegun = 0
     var workBegan = Instant.zero
@@ -97,7 +99,9 @@ public final class ClusterRun {
         made.createVolume()
         guard universe.run(while: { !made.hasCreated && !hasProblems }, limit: .seconds(60)) else { return report("no volume is made") }
         startClient(force: false)
-        guard universe.run(while: { owner == nil && !hasProblems }, limit: .seconds(60)) else { return report("the volume cannot be opened") }
+        guard universe.run(while: { owner == nil && !hasProblems }, limit: .seconds(60)) else {
+            return report("the volume cannot be opened")
+        }
     }
 
     private func work() {
@@ -189,9 +193,11 @@ public final class ClusterRun {
         onLog(world.name, level, message + fields.map { " \($0.name)=\($0.value)" }.joined())
         guard level == .error else { return }
         let isExpected =
-            message.hasPrefix("a stored block is damaged") ? damages > 0
-            : ["the store failed", "the store cannot be loaded", "the last flush failed"].contains { message.hasPrefix($0) } ? failures > 0
-            : false
+            message.hasPrefix("a stored block is damaged")
+            ? damages > 0
+            : ["the store failed", "the store cannot be loaded", "the last flush failed"].contains { message.hasPrefix($0) }
+                ? failures > 0
+                : false
         if !isExpected { report("\(world.name) logs an error: \(message)\(fields.map { " \($0.name)=\($0.value)" }.joined())") }
     }
 

@@ -193,7 +193,9 @@ final class History {
             let content = SectorPattern.content(memory + index * Block.sectorBytes, sector: sector)
             guard let found = explanation(content, sector, atLeast: reading.floors[index]) else {
                 return report(
-                    "sector \(sector) reads \(content); possible are \(possible[sector].map { describe($0) }) from \(reading.floors[index]) on")
+                    "sector \(sector) reads \(content); possible are \(possible[sector].map { describe($0) }) "
+                        + "from \(reading.floors[index]) on"
+                )
             }
             guard !reading.crossedLoss else { continue }
             floor[sector] = max(floor[sector], found)
@@ -230,7 +232,9 @@ final class History {
     func endFlush(_ flushing: Flushing) {
         stamp += 1
         dropFlush(flushing)
-        if flushing.isForbidden { return report("a flush ended well although another client had opened the volume before it was submitted") }
+        if flushing.isForbidden {
+            return report("a flush ended well although another client had opened the volume before it was submitted")
+        }
         for sector in flushing.acknowledged.indices where flushing.acknowledged[sector] > stable[sector] {
             floor[sector] = max(floor[sector], flushing.acknowledged[sector])
             settle(sector, flushing.acknowledged[sector])

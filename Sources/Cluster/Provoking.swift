@@ -3,13 +3,21 @@ import Simulation
 
 /// Options that lead to a deliberate bug quickly. A bug that is caught with these is caught with drawn ones too, only later.
 extension ClusterOptions {
+    /// For debug builds, in which a whole run takes seconds.
+    public mutating func shorten() {
+        operationsMax = min(operationsMax, 150)
+        operationBytesMax = min(operationBytesMax, 32 << 10)
+        volumeBytes = min(volumeBytes, 512 << 10)
+        volumeBytesMax = 1 << 20
+        depth = min(depth, 16)
+        workTime = min(workTime, .seconds(8))
+        eventPause = min(eventPause, .seconds(1))
+    }
+
     public mutating func provoke(_ mutant: Mutant) {
+        shorten()
         faults = .none
         events = Events()
-        operationsMax = 300
-        operationBytesMax = 16 << 10
-        depth = min(depth, 32)
-        workTime = .seconds(8)
         eventPause = .milliseconds(800)
         switch mutant {
         case .forgetsFlush:
@@ -22,8 +30,6 @@ extension ClusterOptions {
             events.powerLoss = true
             events.kill = true
             diskBytes = 4 << 20
-            volumeBytes = 1 << 20
-            volumeBytesMax = 1 << 20
         case .acceptsOldSession:
             faults.streamStall = 3_000
             faults.streamStallMax = .seconds(6)
@@ -31,8 +37,7 @@ extension ClusterOptions {
             deadlineMax = .milliseconds(1_000)
             hotSpot = 64
             readPerMille = 500
-            workTime = .seconds(16)
-            operationsMax = 800
+            operationsMax = 300
         case .skipsCheck:
             faults.bitRot = 20_000
             faults.misdirectedWrite = 5_000

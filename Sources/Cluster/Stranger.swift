@@ -70,7 +70,7 @@ final class Stranger {
         var layout = Layout()
         layout.chunkBytes = 4 << 20
         let record = ObjectRecord(
-            id: Identifier(high: 3, low: 3), name: Stranger.name, bytes: 2 << 20, layout: layout, map: 5, createdMilliseconds: 1)
+            id: Identifier(high: 3, low: 3), name: Stranger.name, bytes: 2 << 20, layout: layout, createdMilliseconds: 1)
         _ = await connection.ask(FrameHeader(.create), record.encoded)
         let nonce = Identifier(high: 9, low: run.universe.choices.next())
         let isSettling = run.universe.choices.coin()
@@ -79,11 +79,22 @@ final class Stranger {
         case 7: await stopInPayload(connection, opened)
         case 8: await takeNothing(connection, opened)
         case 9: await openTooMany(connection)
-        case 10: _ = await connection.ask(write(opened, sequence: 1, map: 4), checks, payload: payload)
+        case 10:
+            // Nobody has heard of this generation.
+            var header = write(opened, sequence: 1)
+            header.generation += 7
+            _ = await connection.ask(header, checks, payload: payload)
         case 11:
-            for sequence in 1...5 { _ = await connection.ask(write(opened, sequence: UInt64(sequence)), checks, payload: payload) }
+            for sequence: UInt64 in [1, 2, 5, 3, 4] { _ = await askWrite(connection, opened, sequence) }
             // Nothing of the last generation settles: its blocks stay in doubt.
-            _ = await writeOpen(connection, Identifier(high: 9, low: run.universe.choices.next()), settles: false, session: 6)
+            let again = await writeOpen(connection, Identifier(high: 9, low: run.universe.choices.next()), settles: false, session: 6)
+            guard let again else { return }
+            for sequence in 1...UInt64(6) { _ = await askWrite(connection, again, sequence) }
+            var header = write(again, sequence: 0)
+            header.opcode = .mark
+            header.payloadBytes = 0
+            header.mark = 6
+            _ = await connection.ask(header)
         case 12:
             _ = await writeOpen(connection, nonce, settles: true, session: 6)
             _ = await connection.ask(write(opened, sequence: 1), checks, payload: payload)
@@ -108,17 +119,25 @@ final class Stranger {
     private let payload = [UInt8](repeating: 0, count: Block.bytes)
     private var checks: [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: Checksum.ofZeroBlock >> (8 * $0)) } }
 
-    private func write(_ opened: FrameHeader, sequence: UInt64, map: UInt64 = 5) -> FrameHeader {
+    private func write(_ opened: FrameHeader, sequence: UInt64) -> FrameHeader {
         var header = FrameHeader(.write)
         header.handle = opened.handle
         header.generation = opened.generation
         header.session = opened.session
-        header.map = map
         header.sequence = sequence
         header.firstBlock = UInt32(run.universe.choices.below(4))
         header.blockCount = 1
         header.payloadBytes = UInt32(Block.bytes)
         return header
+    }
+
+    /// Two blocks, durably: in part what has been written since may be newer.
+    private func askWrite(_ connection: RawConnection, _ opened: FrameHeader, _ sequence: UInt64) async -> FrameHeader? {
+        var header = write(opened, sequence: sequence)
+        header.flags = .durable
+        header.blockCount = 2
+        header.payloadBytes *= 2
+        return await connection.ask(header, checks + checks, payload: payload + payload)
     }
 
     private func stopInPayload(_ connection: RawConnection, _ opened: FrameHeader) async {
@@ -132,7 +151,6 @@ final class Stranger {
         header.handle = opened.handle
         header.generation = opened.generation
         header.session = opened.session
-        header.map = 5
         header.blockCount = 256
         for _ in 0..<4 { _ = await connection.send(header) }
         let operations = Operations(world)

@@ -32,10 +32,7 @@ extension OSTEngine {
         } else if access == .writes {
             return .readOnly
         }
-        if header.map < handle.pointee.map {
-            hit(.staleMap)
-            return .staleMap
-        }
+        if header.map < handle.pointee.map { return .staleMap }
         return .ok
     }
 

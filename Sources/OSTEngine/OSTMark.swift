@@ -23,7 +23,6 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case handleLimit
     case removeRefused
     case sizeChanged
-    case staleMap
     case disconnectedWithRequests
     case damagedRead
     case storeFailed

@@ -14,10 +14,7 @@ extension PartStore {
         log.begin()
         while toLog.first != noIndex {
             let slot = slots[toLog.first]
-            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) {
-                ownMarks.hit(.batchFull)
-                break
-            }
+            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) { break }
             guard let index = slots.popFirst(from: &toLog) else { break }
             slot.pointee.recordNumber =
                 slot.pointee.hasRecord ? log.add(slots.record(index), slot.pointee.recordBytes) : log.nextRecord - 1

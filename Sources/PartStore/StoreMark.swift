@@ -16,7 +16,6 @@ public enum StoreMark: Int, CaseIterable, Sendable {
     case halfSwitched
     case snapshotFinished
     case logWaitedForSnapshot
-    case batchFull
     case marksLogged
 
     // Space
