@@ -32,10 +32,11 @@ extension PartStore {
         finishDurable()
         while !barrier.isUnderWay {
             if appliedRecord > durableRecord, barrier.due == .never { barrier.due = now + Limits.barrierInterval }
-            let isPressed = state.doubts.count + admittedBlocks > options.doubtsMax / 2
+            let isPressed = state.doubts.count + admittedBlocks > doubtsMax / 2
             let wantsRecords =
                 appliedRecord > durableRecord
-                && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due || barrier.bytesSince >= options.barrierBytes)
+                && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due
+                    || barrier.bytesSince >= options.barrierBytes)
             guard wantsRecords || snapshotWantsFlush else {
                 barrier.isWanted = false
                 return

@@ -22,6 +22,8 @@ extension PartStore {
     public mutating func zero(tag: UInt32, _ target: WriteTarget) -> Status {
         guard Int(target.blockCount) <= Limits.zeroBlocksMax else { return .invalidArgument }
         if let refusal = refusal(of: target) { return refusal }
+        // Only on a store of a few MiB.
+        guard Int(target.blockCount) <= doubtsMax else { return .noSpace }
         return admit(tag, .zero, target, nil, nil)
     }
 
@@ -91,7 +93,8 @@ extension PartStore {
     private mutating func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
-        let imageIsTight = state.imageBytesBound + UInt64(target.blockCount) * 128 > superblock.geometry.halfBytes / 2
+        let growth = UInt64(PartStore.snapshotGrowth(blocks: admittedBlocks + Int(target.blockCount)))
+        let imageIsTight = state.imageBytesBound + growth > imageBytesMax
         guard isTight || imageIsTight else { return false }
         var position = 0
         while position < Int(target.blockCount) {
@@ -108,7 +111,7 @@ extension PartStore {
     private mutating func hasRoom(_ index: UInt32) -> Bool {
         let slot = slots[index].pointee
         let blocks = Int(slot.target.blockCount)
-        if state.doubts.count + admittedBlocks + blocks > options.doubtsMax { return false }
+        if state.doubts.count + admittedBlocks + blocks > doubtsMax { return false }
         return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks)
     }
 
@@ -173,7 +176,7 @@ extension PartStore {
                 let write = dataWrites[position]
                 vectorList.append(write.memory, Int(write.blocks) * Block.bytes)
                 groups.add(write.slot, to: group)
-                end += write.blocks
+                end &+= write.blocks
                 bytes += Int(write.blocks) * Block.bytes
                 position += 1
             }

@@ -6,25 +6,32 @@ extension PartStore {
     mutating func continueLog() {
         guard !log.isWriting else { return }
         passDrains()
-        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > options.doubtsMax / 2
+        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue { logMarks() }
         guard !toLog.isEmpty, !snapshotStallsLog else { return }
         log.begin()
         while toLog.first != noIndex {
             let slot = slots[toLog.first]
             if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) { break }
+            let growth = PartStore.snapshotGrowth(blocks: slot.pointee.blocks)
+            if snapshot.phase != .idle, snapshot.growth + growth > snapshot.growthMax { break }
             guard let index = slots.popFirst(from: &toLog) else { break }
+            snapshot.growth += growth
             slot.pointee.recordNumber =
                 slot.pointee.hasRecord ? log.add(slots.record(index), slot.pointee.recordBytes) : log.nextRecord - 1
             slots.append(index, to: &toApply)
         }
-        let moves = wantsSnapshot
         let target = snapshotReserve
+        // On a small store what is on its way may need more room than there is; it gets less when that has arrived.
+        let moves = wantsSnapshot && target + 2 * LogWriter.spareBytes <= Int(superblock.geometry.halfBytes)
         if moves { addSwitch(target) }
         let half = log.half
         guard
             let write = log.seal(store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord)
-        else { return }
+        else {
+            if wantsSnapshot, toApply.isEmpty { fail("the log area of \(superblock.geometry.halfBytes) bytes is too small for the state") }
+            return
+        }
         let firstVector = vectorList.count
         vectorList.append(write.memory, write.bytes)
         emitWrite(

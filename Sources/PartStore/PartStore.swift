@@ -24,6 +24,8 @@ public struct PartStore: ~Copyable {
 
     let options: Options
     let isVolatile: Bool
+    /// In doubt at once: on a small store fewer than `options` allow, since a snapshot must hold them.
+    let doubtsMax: Int
     var superblock: Superblock
     var state: StoreState
     var allocator: Allocator
@@ -67,6 +69,7 @@ public struct PartStore: ~Copyable {
     ) {
         self.options = options
         self.isVolatile = isVolatile
+        doubtsMax = min(options.doubtsMax, Int(superblock.geometry.halfBytes / 8) / PageImage.doubtBytes)
         self.superblock = superblock
         nextObject = max(superblock.nextObject, state.objects.next)
         self.state = state
@@ -101,7 +104,9 @@ public struct PartStore: ~Copyable {
         return object
     }
 
-    public mutating func exists(_ object: ObjectNumber) -> Bool { state.objects.contains(object) && !state.objects[object].admitted.isRemoved }
+    public mutating func exists(_ object: ObjectNumber) -> Bool {
+        state.objects.contains(object) && !state.objects[object].admitted.isRemoved
+    }
     public func record(of object: ObjectNumber) -> ObjectRecord { state.objects[object].record }
     public func generation(of object: ObjectNumber) -> UInt64 { state.objects[object].record.generation }
     public func mappedBlocks(of object: ObjectNumber) -> UInt64 { state.objects[object].mappedBlocks }
@@ -192,7 +197,7 @@ public struct PartStore: ~Copyable {
         let used = superblock.geometry.dataBlocks - allocator.freeBlocks
         invariant(held <= used, "\(held) blocks are referred to, only \(used) are in use")
         invariant(hasFailed || used - held <= UInt64(admittedBlocks), "\(used - held) blocks are lost, \(admittedBlocks) are on their way")
-        invariant(state.doubts.count + admittedBlocks <= options.doubtsMax, "more in doubt than the limit")
+        invariant(state.doubts.count + admittedBlocks <= doubtsMax, "more in doubt than the limit")
     }
 
     /// Nothing under way and nothing waiting: what a quiet store looks like.

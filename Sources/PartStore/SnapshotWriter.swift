@@ -33,6 +33,13 @@ struct SnapshotWriter: ~Copyable {
     static let magic: UInt32 = 0x4753_5352
     static let headBytes = 64
     static let segmentBytes = 256 << 10
+    /// All objects there can be, or a page with all doubts there can be.
+    static let segmentBytesMax = roundUp(
+        headBytes + max(Limits.objectsMax * ObjectCodec.imageBytesMax, PageImage.bytesMax + Limits.doubtsMax * PageImage.doubtBytes),
+        to: 1 << 20)
+    /// What a page takes beside its blocks: head, a run, and its share of a segment's padding.
+    static let pageBytes = PageImage.headBytes + PageImage.runBytes + Block.bytes / pagesPerSegment
+    static let pagesPerSegment = 64
 
     var phase = Phase.idle
     var isWriting = false
@@ -44,6 +51,9 @@ struct SnapshotWriter: ~Copyable {
     var offset = 0
     var buffer: UnsafeMutableRawPointer
     var bufferBytes: Int
+    /// Bytes by which what was applied since the log moved may have made the snapshot larger, and for how much there is room.
+    var growth = 0
+    var growthMax = 0
     var tailOffset = 0
     var tailRecord: UInt64 = 0
     var tailChain: UInt32 = 0
@@ -71,15 +81,36 @@ extension PartStore {
         return log.offset - log.tailStart > room / 2
     }
 
-    /// Where the log goes on in the other half: behind room for the snapshot. What is applied while it is written makes it larger by at
-    /// most one and a half times those records, and of them an eighth of a half is let in.
+    /// Where the log goes on in the other half: behind room for the snapshot as it is now, and for what is applied while it is written.
     var snapshotReserve: Int {
-        let bound = Int(state.imageBytesBound) + Int(superblock.geometry.halfBytes) / 4
-        return roundUp(bound + bound / 32, to: Block.bytes)
+        roundUp(PartStore.snapshotBytesMax(state) + growthUnderWay + Int(superblock.geometry.halfBytes) / 4, to: Block.bytes)
     }
 
+    /// By what is on its way into the log, or in it and not applied yet.
+    private var growthUnderWay: Int {
+        PartStore.snapshotGrowth(blocks: admittedBlocks) + toApply.count * 2 * SnapshotWriter.pageBytes
+    }
+
+    /// Of a snapshot of this state.
+    static func snapshotBytesMax(_ state: borrowing StoreState) -> Int {
+        let bound = Int(state.imageBytesBound)
+        return bound + bound / 32 + 2 * Block.bytes
+    }
+
+    /// What makes the state larger is refused above it, but for overwrites. With the doubts that there may be (an eighth of a half), growth
+    /// while a snapshot is written (a quarter) and the log's spare room it leaves some of the half to the log.
+    var imageBytesMax: UInt64 { superblock.geometry.halfBytes / 8 * 3 }
+
+    /// While a snapshot is written, as much goes into the log as the snapshot has room for, and at most an eighth of a half.
+    @inline(__always)
     var snapshotStallsLog: Bool {
-        snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8
+        snapshot.phase != .idle
+            && (snapshot.growth >= snapshot.growthMax || log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8)
+    }
+
+    /// Bytes by which records of so many blocks make a snapshot larger at most: a run, a check and an entry in doubt for each, and pages.
+    static func snapshotGrowth(blocks: Int) -> Int {
+        blocks * (PageImage.runBytes + 4 + PageImage.doubtBytes) + (blocks / Block.perPage + 2) * SnapshotWriter.pageBytes
     }
 
     /// The log has moved; the snapshot of what stood before begins when that is applied.
@@ -91,6 +122,8 @@ extension PartStore {
         snapshot.tailChain = log.chain
         snapshot.offset = 0
         snapshot.nextPage = 0
+        snapshot.growth = growthUnderWay
+        snapshot.growthMax = log.tailStart - PartStore.snapshotBytesMax(state)
     }
 
     mutating func continueSnapshot() {
@@ -120,7 +153,7 @@ extension PartStore {
         var used = SnapshotWriter.headBytes
         var entries = 0
         var looked = 0
-        while snapshot.nextPage < state.map.pageEnd, entries < 64, looked < 4096 {
+        while snapshot.nextPage < state.map.pageEnd, entries < SnapshotWriter.pagesPerSegment, looked < 4096 {
             let index = snapshot.nextPage
             let page = state.map.page(index).pointee
             if page.isUsed, page.key.object.raw < snapshot.objectsEnd, state.objects.contains(page.key.object) {

@@ -37,6 +37,11 @@ public enum StoreFile {
         var loader = try await StoreLoader(operations, disk: disk, path: path)
         var state = try await loader.rebuild()
         let allocator = try allocator(for: &state, loader.superblock.geometry)
+        // The daemon ended while it wrote a snapshot. It is written anew, to the room that was kept for it.
+        let goesOn = loader.half != Int(loader.superblock.snapshotHalf)
+        guard !goesOn || PartStore.snapshotBytesMax(state) <= loader.tailStart else {
+            throw Failure(.damaged, "the log leaves no room for a snapshot; the store was not written by this program")
+        }
         state.freed.removeAll()
         state.forgetImages()
         try await operations.flush(disk)
@@ -61,7 +66,6 @@ public enum StoreFile {
         }
         if let void = loader.newVoid { try await writeVoid(from: void, &log, superblock, operations, disk) }
         let isVolatile = world.traits(of: disk).isVolatile
-        let goesOn = loader.half != Int(superblock.snapshotHalf)
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
         if goesOn { store.beginSnapshot() }

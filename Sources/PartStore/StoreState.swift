@@ -21,14 +21,17 @@ struct StoreState: ~Copyable {
 
     /// An upper bound of the bytes that the state takes when written compactly.
     var imageBytesBound: UInt64 {
-        map.mappedBlocks * UInt64(PageImage.runBytes + 4) + UInt64(map.pageCount) * UInt64(PageImage.headBytes + PageImage.runBytes)
-            + UInt64(doubts.count) * UInt64(PageImage.doubtBytes) + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
+        map.mappedBlocks * UInt64(PageImage.runBytes + 4) + map.emptyRunsMax * UInt64(PageImage.runBytes)
+            + UInt64(map.pageCount) * UInt64(SnapshotWriter.pageBytes) + UInt64(map.pageEnd) + UInt64(doubts.count)
+            * UInt64(PageImage.doubtBytes) + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
     mutating func apply(_ record: LogRecord, _ source: UnsafeRawPointer, number: UInt64) -> Bool {
         if record.kind == .create {
-            guard let object = ObjectCodec.decodeCreation(source), objects.find(object.name) == nil, !objects.contains(record.object) else {
+            guard let object = ObjectCodec.decodeCreation(source), record.object.isSound, objects.count < Limits.objectsMax,
+                objects.find(object.name) == nil, !objects.contains(record.object)
+            else {
                 return false
             }
             objects.insert(record.object, ObjectTable.State(record: object))
@@ -43,9 +46,12 @@ struct StoreState: ~Copyable {
         case .mark: advanceMark(record, number)
         case .remove: remove(record.object, number)
         case .resize:
+            guard ObjectRecord.isSound(bytes: record.argument) else { return false }
             objects[record.object].record.bytes = record.argument
             trim(record.object, to: record.argument, number)
-        case .fence: fence(record, number)
+        case .fence:
+            guard record.version.generation > objects[record.object].record.generation else { return false }
+            fence(record, number)
         case .create, .switchHalf, .void: unreachable("handled above")
         }
         return true
@@ -157,7 +163,8 @@ struct StoreState: ~Copyable {
         while let entry = doubts.popPassed(mark, from: &current) {
             objects[object].doubts = current
             forget(entry, object, number)
-            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version) {
+            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version)
+            {
                 forget(older, object, number)
             }
             current = objects[object].doubts

@@ -38,11 +38,11 @@ private final class Bench {
         return failure as? Failure
     }
 
-    func format() {
+    func format(volumeBytes: UInt64 = 8 << 20) {
         let failure = run { [self] in try await shell.format() }
         #expect(failure == nil)
         #expect(mount() == nil)
-        #expect(request { $0.create(tag: $1, ObjectRecord(id: Identifier(high: 1, low: 1), name: "v", bytes: 8 << 20)) } == .ok)
+        #expect(request { $0.create(tag: $1, ObjectRecord(id: Identifier(high: 1, low: 1), name: "v", bytes: volumeBytes)) } == .ok)
         object = shell.use { $0.find(name: "v") } ?? ObjectNumber(0)
         #expect(request { $0.fence(tag: $1, self.object, generation: 1, map: 0, settles: true) } == .ok)
     }
@@ -84,6 +84,14 @@ private final class Bench {
                 return $0.write(tag: $1, target, memory: data.baseAddress!, checks: checks.baseAddress!)
             }
         }
+    }
+
+    func zero(_ chunk: UInt32, _ block: UInt32) -> Status? {
+        sequence += 1
+        let target = WriteTarget(
+            object: object, part: PartAddress(chunk: chunk), firstBlock: block, blockCount: 1,
+            version: Version(generation: 1, sequence: sequence), mark: sequence - 1)
+        return request { $0.zero(tag: $1, target) }
     }
 
     func read(_ block: UInt32) -> (Status?, UInt64) {
@@ -214,6 +222,36 @@ private final class Bench {
     }
 }
 
+@Suite struct StoreRoomTests {
+    /// Each lone zero block takes its room in a snapshot, although it takes none among the data.
+    @Test func everyOtherBlockZeroedFillsTheStoreAndNotMoreThanTheLogArea() {
+        let bench = Bench(bytes: 8 << 20)
+        bench.format(volumeBytes: 1 << 30)
+        var status: Status? = .ok
+        var zeroed: UInt32 = 0
+        while status == .ok, zeroed < 20_000 {
+            status = bench.zero(zeroed / 512, zeroed % 512 * 2)
+            zeroed += 1
+        }
+        #expect(status == .noSpace)
+        // Overwrites go on, and the log moves on with them.
+        let before = bench.shell.use { $0.statistics.snapshots }
+        for step in 0..<3000 as Range<UInt32> where status == .noSpace { #expect(bench.zero(step % 8, step % 512 * 2) == .ok) }
+        #expect(bench.shell.use { $0.statistics.snapshots } > before)
+        #expect(bench.restart() == nil)
+        #expect(bench.zero(0, 0) == .ok)
+    }
+
+    @Test func aZeroThatASmallStoreCannotHoldInDoubtIsRefused() {
+        let bench = Bench(bytes: 4 << 20)
+        bench.format()
+        let target = WriteTarget(
+            object: bench.object, part: PartAddress(chunk: 0), firstBlock: 0, blockCount: 1024, version: Version(generation: 1, sequence: 1)
+        )
+        #expect(bench.request { $0.zero(tag: $1, target) } == .noSpace)
+    }
+}
+
 @Suite struct AllocatorTests {
     @Test func spaceIsHandedOutOnceAndComesBack() {
         var allocator = Allocator(first: 100, end: 1000)
@@ -226,7 +264,9 @@ private final class Bench {
             let used = allocator.allocate(count, into: extents)
             var total = 0
             for extent in UnsafeBufferPointer(start: extents, count: used) {
-                for block in extent.first..<extent.first + extent.count { #expect(seen.insert(block).inserted && block >= 100 && block < 1000) }
+                for block in extent.first..<extent.first + extent.count {
+                    #expect(seen.insert(block).inserted && block >= 100 && block < 1000)
+                }
                 total += Int(extent.count)
             }
             #expect(total == count)
