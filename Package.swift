@@ -76,6 +76,12 @@ let package = Package(
                 ])
             ]),
 
+        // The whole in the simulator, with a checker.
+        module("Cluster", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        .executableTarget(
+            name: "rawstor-sim", dependencies: ["Arguments", "Base", "Cluster", "CSystem", "Environment", "Simulation"],
+            swiftSettings: strict),
+
         // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.
         .executableTarget(
             name: "SimulationProbe", dependencies: ["Base", "Environment", "Simulation"], path: "Tests/SimulationProbe",
@@ -95,6 +101,7 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

@@ -12,7 +12,7 @@ extension CommandSyntax {
     }
 
     public func help(for verb: Verb) -> String {
-        var text = "\(program) \(verb.name)\(usage(of: verb))\n\n\(wrapped(verb.summary, indent: 0))\n"
+        var text = "\(spelled(verb))\(usage(of: verb))\n\n\(wrapped(verb.summary, indent: 0))\n"
         if !verb.positionals.isEmpty { text += "\n" + table(verb.positionals.map { ($0.name, $0.help) }, title: "Arguments") }
         let options = verb.options.map { ("--\($0.name)" + ($0.value.map { " \($0)" } ?? ""), $0.help + notes(on: $0)) }
         text += "\n" + table(options + [("--help", "Prints this.")], title: "Options")
@@ -41,6 +41,9 @@ extension CommandSyntax {
         if examples.isEmpty { return "" }
         return examples.reduce("Examples:\n") { $0 + "  # \($1.says)\n  \($1.command)\n" } + "\n"
     }
+
+    /// As it is typed: the only verb of a program may have no name.
+    func spelled(_ verb: Verb) -> String { verb.name.isEmpty ? program : "\(program) \(verb.name)" }
 
     private func notes(on option: Option) -> String {
         (option.isRepeatable ? " May be given several times." : "") + (option.isRequired ? " Required." : "")

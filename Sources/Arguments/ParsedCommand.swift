@@ -31,6 +31,12 @@ public struct ParsedCommand: Hashable, Sendable {
         return try parse(Array(words.dropFirst(used)), verb, syntax)
     }
 
+    /// Of a program that does one thing: its only verb has no name and is not written.
+    public static func parse(withoutVerb arguments: [String], as syntax: CommandSyntax) throws(Failure) -> Outcome {
+        guard let verb = syntax.verbs.first, verb.name.isEmpty else { unreachable("\(syntax.program) has verbs") }
+        return try parse(arguments, verb, syntax)
+    }
+
     /// `help NOUN` and `NOUN --help`, where NOUN is the first word of several verbs.
     private static func asksAboutNoun(_ arguments: [String]) -> Bool {
         guard arguments.count == 2 else { return false }
@@ -99,7 +105,7 @@ public struct ParsedCommand: Hashable, Sendable {
             throw Failure(
                 .invalidArgument,
                 "there is no option '\(parts[0])'\(suggestion)\(suggestion.isEmpty ? ";" : "") "
-                    + "'\(syntax.program) \(verb.name) --help' lists them"
+                    + "'\(syntax.spelled(verb)) --help' lists them"
             )
         }
         guard let placeholder = option.value else {
@@ -124,7 +130,7 @@ public struct ParsedCommand: Hashable, Sendable {
         if positionals.count < needed.count {
             throw Failure(
                 .invalidArgument,
-                "\(needed[positionals.count].name) is missing; '\(syntax.program) \(verb.name) --help' says what is needed")
+                "\(needed[positionals.count].name) is missing; '\(syntax.spelled(verb)) --help' says what is needed")
         }
         if positionals.count > verb.positionals.count {
             throw Failure(.invalidArgument, "'\(positionals[verb.positionals.count])' is one argument too many for '\(verb.name)'")

@@ -238,6 +238,7 @@ public final class OSTServer: CompletionSink {
 
     /// All waits of this server on its sinks are over; after `stop`.
     func detach() {
+        if let timer { world.cancel(timer) }
         world.detach(sink)
         world.detach(diskSink)
         diskAnswers = nil

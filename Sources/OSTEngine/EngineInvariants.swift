@@ -4,6 +4,7 @@ import Wire
 /// What must hold between any two events. The simulator calls it after each; it walks everything, so the daemon does not.
 extension OSTEngine {
     public func checkInvariants() {
+        store.checkInvariants()
         var held = [Int](repeating: 0, count: max(1, connectionsMade))
         var inStore = held
         var small = 0

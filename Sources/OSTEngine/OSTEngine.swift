@@ -53,6 +53,7 @@ public struct OSTEngine: ~Copyable {
     /// Set from the store's failure until it is replaced.
     var storeFailure: String?
     public internal(set) var isStopping = false
+    var pastStoreMarks = StoreMarks()
     var nextTick = Instant.never
 
     /// `arena`: page-aligned, `configuration.memoryBytes` large, alive as long as the engine.
@@ -120,11 +121,15 @@ public struct OSTEngine: ~Copyable {
     // What the shell and the metrics ask
 
     public var storeStatistics: StoreStatistics { store.statistics }
+    /// Of this store and of those it has replaced.
+    public var storeMarks: StoreMarks { pastStoreMarks.union(store.marks) }
     public var objectCount: Int { store.objectCount }
     public var requestsInFlight: Int { requests.capacity - requests.freeCount }
     public var freeBuffers: (small: Int, large: Int) { (buffers.smallFree, buffers.largeFree) }
     /// Nothing of the store is under way: it may be replaced or its disk closed.
     public var isStoreQuiet: Bool { store.operationsUnderWay == 0 }
+    /// Nothing at all is under way or waiting, in the store or for it.
+    public var isAtRest: Bool { requestsInFlight == 0 && connectionCount == 0 && store.isQuiet }
     public var hasFailed: Bool { storeFailure != nil }
 
     // Shared by the parts of the engine

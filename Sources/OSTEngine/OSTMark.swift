@@ -35,6 +35,7 @@ public enum OSTMark: Int, CaseIterable, Sendable {
 public struct OSTMarks: Hashable, Sendable {
     public private(set) var bits: UInt64 = 0
 
+    public init() {}
     public mutating func hit(_ mark: OSTMark) { bits |= 1 << UInt64(mark.rawValue) }
     public func contains(_ mark: OSTMark) -> Bool { bits & 1 << UInt64(mark.rawValue) != 0 }
 }

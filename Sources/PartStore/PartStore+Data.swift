@@ -48,7 +48,10 @@ extension PartStore {
         _ tag: UInt32, _ kind: LogRecord.Kind, _ target: WriteTarget, _ memory: UnsafeMutableRawPointer?, _ checks: UnsafeRawPointer?
     ) -> Status {
         let need = kind == .write ? UInt64(target.blockCount) : 0
-        if lacksSpace(for: need, target) { return .noSpace }
+        if lacksSpace(for: need, target) {
+            ownMarks.hit(.refusedForSpace)
+            return .noSpace
+        }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         let slot = slots[index]
         slot.pointee.kind = kind
@@ -61,11 +64,13 @@ extension PartStore {
             touched: target.touched)
         if isAnswered(index) {
             // Sent again by a writer that did not hear the answer.
+            ownMarks.hit(.resentAnswered)
             slot.pointee.hasRecord = false
             slots.append(index, to: &toLog)
         } else if waiting.isEmpty, hasRoom(index) {
             start(index)
         } else {
+            ownMarks.hit(.waitedForSpace)
             noteMark(target.object, generation: target.version.generation, mark: target.mark)
             slot.pointee.waitsUntil = now + Limits.spaceWait
             slots.append(index, to: &waiting)
@@ -93,8 +98,7 @@ extension PartStore {
     private mutating func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
-        let growth = UInt64(PartStore.snapshotGrowth(blocks: admittedBlocks + Int(target.blockCount)))
-        let imageIsTight = state.imageBytesBound + growth > imageBytesMax
+        let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
         guard isTight || imageIsTight else { return false }
         var position = 0
         while position < Int(target.blockCount) {
@@ -106,6 +110,13 @@ extension PartStore {
             position += 1
         }
         return false
+    }
+
+    /// Whether the state, with what is admitted and this, can still be written compactly.
+    mutating func imageHasRoom(for bytes: UInt64) -> Bool {
+        let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256
+        let doubts = UInt64(doubtsMax * PageImage.doubtBytes)
+        return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
     }
 
     private mutating func hasRoom(_ index: UInt32) -> Bool {
@@ -215,6 +226,7 @@ extension PartStore {
         }
         while waiting.first != noIndex, slots[waiting.first].pointee.waitsUntil <= now {
             guard let index = slots.popFirst(from: &waiting) else { return }
+            ownMarks.hit(.spaceWaitRanOut)
             finish(index, .noSpace)
         }
         if !waiting.isEmpty { barrier.isWanted = true }
@@ -224,7 +236,12 @@ extension PartStore {
     mutating func refuseWaiting(_ object: ObjectNumber, _ status: Status) {
         var kept = SlotQueue()
         while let index = slots.popFirst(from: &waiting) {
-            if slots[index].pointee.object == object { finish(index, status) } else { slots.append(index, to: &kept) }
+            if slots[index].pointee.object == object {
+                ownMarks.hit(.waitingRefused)
+                finish(index, status)
+            } else {
+                slots.append(index, to: &kept)
+            }
         }
         waiting = kept
     }
@@ -314,11 +331,13 @@ extension PartStore {
         }
         // A block that was replaced while it was read may have been given out again: what came is of no use, not damaged.
         if hasMoved(index), slot.pointee.attempts < 16 {
+            ownMarks.hit(.readMoved)
             slot.pointee.attempts += 1
             startRead(index)
             return
         }
         counters.damagedReads += 1
+        ownMarks.hit(.readDamaged)
         effects.append(.damaged(object: slot.pointee.object, part: slot.pointee.part, block: slot.pointee.firstBlock + UInt32(damaged)))
         finishRead(index, .damaged)
     }

@@ -7,36 +7,38 @@ extension PartStore {
         guard !log.isWriting else { return }
         passDrains()
         let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
-        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue { logMarks() }
-        guard !toLog.isEmpty, !snapshotStallsLog else { return }
+        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
+        if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
+        guard !toLog.isEmpty else { return }
+        if snapshotStallsLog { return ownMarks.hit(.logWaitedForSnapshot) }
         log.begin()
         while toLog.first != noIndex {
             let slot = slots[toLog.first]
-            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) { break }
-            let growth = PartStore.snapshotGrowth(blocks: slot.pointee.blocks)
-            if snapshot.phase != .idle, snapshot.growth + growth > snapshot.growthMax { break }
+            if slot.pointee.hasRecord, !log.fits(slot.pointee.recordBytes, halfBytes: superblock.geometry.halfBytes) {
+                ownMarks.hit(.batchFull)
+                break
+            }
             guard let index = slots.popFirst(from: &toLog) else { break }
-            snapshot.growth += growth
             slot.pointee.recordNumber =
                 slot.pointee.hasRecord ? log.add(slots.record(index), slot.pointee.recordBytes) : log.nextRecord - 1
             slots.append(index, to: &toApply)
         }
+        let moves = wantsSnapshot
         let target = snapshotReserve
-        // On a small store what is on its way may need more room than there is; it gets less when that has arrived.
-        let moves = wantsSnapshot && target + 2 * LogWriter.spareBytes <= Int(superblock.geometry.halfBytes)
         if moves { addSwitch(target) }
         let half = log.half
         guard
-            let write = log.seal(store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord)
-        else {
-            if wantsSnapshot, toApply.isEmpty { fail("the log area of \(superblock.geometry.halfBytes) bytes is too small for the state") }
-            return
-        }
+            let write = log.seal(
+                store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord)
+        else { return }
+        barrier.noted = durableRecord
+        if barrier.noted >= barrier.lastChange { barrier.noteDue = .never }
         let firstVector = vectorList.count
         vectorList.append(write.memory, write.bytes)
         emitWrite(
             .log, 0, offset: superblock.geometry.halfStart(half) + UInt64(write.offset), firstVector: firstVector, bytes: write.bytes)
         if moves {
+            ownMarks.hit(.halfSwitched)
             log.move(to: target)
             beginSnapshot()
         }
@@ -88,6 +90,7 @@ extension PartStore {
         if record.kind == .create, let object = ObjectCodec.decodeCreation(source) { pendingNames.removeAll { $0 == object.name } }
         invariant(state.apply(record, source, number: slot.recordNumber), "record \(slot.recordNumber) does not fit the state")
         appliedRecord = slot.recordNumber
+        if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
         if mutated(.reusesBlockEarly) { state.freed.release(upTo: .max, to: &allocator) }
     }

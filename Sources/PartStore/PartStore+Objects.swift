@@ -6,7 +6,7 @@ extension PartStore {
         if hasFailed { return .diskFailed }
         guard state.objects.find(record.name) == nil, !pendingNames.contains(record.name) else { return .alreadyExists }
         guard state.objects.count + pendingNames.count < Limits.objectsMax, nextObject < ObjectNumber.max else { return .overloaded }
-        guard state.imageBytesBound + UInt64(ObjectCodec.imageBytesMax) <= imageBytesMax else { return .noSpace }
+        guard imageHasRoom(for: UInt64(ObjectCodec.imageBytesMax)) else { return .noSpace }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         let number = ObjectNumber(nextObject)
         nextObject += 1
@@ -111,6 +111,7 @@ extension PartStore {
             let pending = state.objects[object].pendingMark
             state.objects[object].pendingMark = 0
             guard pending > state.objects[object].mark, let index = slots.take(tag: PartStore.noTag) else { continue }
+            ownMarks.hit(.marksLogged)
             var record = LogRecord(.mark, object)
             record.version.generation = state.objects[object].record.generation
             record.mark = pending

@@ -23,9 +23,8 @@ public struct PartStore: ~Copyable {
     static let noTag = UInt32.max
 
     let options: Options
-    let isVolatile: Bool
-    /// In doubt at once: on a small store fewer than `options` allow, since a snapshot must hold them.
     let doubtsMax: Int
+    let isVolatile: Bool
     var superblock: Superblock
     var state: StoreState
     var allocator: Allocator
@@ -35,6 +34,7 @@ public struct PartStore: ~Copyable {
     public internal(set) var hasFailed = false
     var failure: String?
     var counters = Counters()
+    var ownMarks = StoreMarks()
 
     // Requests
     var slots: RequestSlots
@@ -68,8 +68,9 @@ public struct PartStore: ~Copyable {
         options: Options
     ) {
         self.options = options
+        // What a crash left behind may be more than a changed limit; it must stay.
+        doubtsMax = max(min(options.doubtsMax, superblock.geometry.doubtsMax), state.doubts.count)
         self.isVolatile = isVolatile
-        doubtsMax = min(options.doubtsMax, Int(superblock.geometry.halfBytes / 8) / PageImage.doubtBytes)
         self.superblock = superblock
         nextObject = max(superblock.nextObject, state.objects.next)
         self.state = state
@@ -80,6 +81,9 @@ public struct PartStore: ~Copyable {
         slots = RequestSlots(count: options.requestsMax)
         reads = ReadSlots(count: options.requestsMax)
         vectorList = VectorList()
+        // All that was found is durable by now, and the log shall say so.
+        barrier.lastChange = appliedRecord
+        if appliedRecord > 0 { barrier.noteDue = .zero }
     }
 
     // MARK: Identity
@@ -126,6 +130,9 @@ public struct PartStore: ~Copyable {
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
             snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count))
     }
+
+    /// Rare branches taken since the store was loaded, by the load included.
+    public var marks: StoreMarks { ownMarks.union(state.marks) }
 
     // MARK: Driving
 
@@ -181,7 +188,7 @@ public struct PartStore: ~Copyable {
         if hasFailed { return .never }
         if state.needsSweep { return now }
         let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
-        return min(barrier.due, waits, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        return min(barrier.due, waits, barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
     }
 
     private func checkOrder() {
@@ -213,6 +220,7 @@ public struct PartStore: ~Copyable {
         guard !hasFailed else { return }
         hasFailed = true
         failure = reason
+        ownMarks.hit(.failed)
     }
 
     /// When the disk has let go of all memory, every request ends.

@@ -28,6 +28,8 @@ struct SnapshotWriter: ~Copyable {
         case superblock
         case superblockWritten
         case superblockFlushing
+        /// The first copy is durable; the second one follows, so that neither is ever older than a half of the log is reused.
+        case secondSuperblock
     }
 
     static let magic: UInt32 = 0x4753_5352
@@ -51,9 +53,6 @@ struct SnapshotWriter: ~Copyable {
     var offset = 0
     var buffer: UnsafeMutableRawPointer
     var bufferBytes: Int
-    /// Bytes by which what was applied since the log moved may have made the snapshot larger, and for how much there is room.
-    var growth = 0
-    var growthMax = 0
     var tailOffset = 0
     var tailRecord: UInt64 = 0
     var tailChain: UInt32 = 0
@@ -81,49 +80,34 @@ extension PartStore {
         return log.offset - log.tailStart > room / 2
     }
 
-    /// Where the log goes on in the other half: behind room for the snapshot as it is now, and for what is applied while it is written.
+    /// Where the log goes on in the other half: behind room for the snapshot. What is applied while it is written makes it larger by less
+    /// than four times those records (a zero record of 80 bytes may split a run and open three pages), and of them a sixteenth of a half
+    /// is let in. Segments are padded to blocks.
+    static func snapshotReserve(_ state: borrowing StoreState, doubtsMax: Int, _ geometry: Geometry) -> Int {
+        let bound = Int(state.imageBytesBound) + doubtsMax * PageImage.doubtBytes
+        return roundUp(bound + bound / 32 + Int(geometry.halfBytes) / 4 + 4 * Block.bytes, to: Block.bytes)
+    }
+
     var snapshotReserve: Int {
-        roundUp(PartStore.snapshotBytesMax(state) + growthUnderWay + Int(superblock.geometry.halfBytes) / 4, to: Block.bytes)
+        let reserve = PartStore.snapshotReserve(state, doubtsMax: doubtsMax, superblock.geometry)
+        invariant(reserve < superblock.geometry.halfBytes, "a state of \(state.imageBytesBound) bytes cannot be written to half a log")
+        return reserve
     }
 
-    /// By what is on its way into the log, or in it and not applied yet.
-    private var growthUnderWay: Int {
-        PartStore.snapshotGrowth(blocks: admittedBlocks) + toApply.count * 2 * SnapshotWriter.pageBytes
-    }
-
-    /// Of a snapshot of this state.
-    static func snapshotBytesMax(_ state: borrowing StoreState) -> Int {
-        let bound = Int(state.imageBytesBound)
-        return bound + bound / 32 + 2 * Block.bytes
-    }
-
-    /// What makes the state larger is refused above it, but for overwrites. With the doubts that there may be (an eighth of a half), growth
-    /// while a snapshot is written (a quarter) and the log's spare room it leaves some of the half to the log.
-    var imageBytesMax: UInt64 { superblock.geometry.halfBytes / 8 * 3 }
-
-    /// While a snapshot is written, as much goes into the log as the snapshot has room for, and at most an eighth of a half.
-    @inline(__always)
     var snapshotStallsLog: Bool {
-        snapshot.phase != .idle
-            && (snapshot.growth >= snapshot.growthMax || log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8)
+        snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 16
     }
 
-    /// Bytes by which records of so many blocks make a snapshot larger at most: a run, a check and an entry in doubt for each, and pages.
-    static func snapshotGrowth(blocks: Int) -> Int {
-        blocks * (PageImage.runBytes + 4 + PageImage.doubtBytes) + (blocks / Block.perPage + 2) * SnapshotWriter.pageBytes
-    }
-
-    /// The log has moved; the snapshot of what stood before begins when that is applied.
+    /// The log has moved; the snapshot of what stands now begins when that is applied. The tail begins where the log entered this half,
+    /// also when a restart goes on with a snapshot that a crash broke off.
     mutating func beginSnapshot() {
         snapshot.phase = .waiting
         snapshot.switchRecord = log.nextRecord - 1
         snapshot.tailOffset = log.tailStart
-        snapshot.tailRecord = log.nextRecord
-        snapshot.tailChain = log.chain
+        snapshot.tailRecord = log.tailRecord
+        snapshot.tailChain = log.tailChain
         snapshot.offset = 0
         snapshot.nextPage = 0
-        snapshot.growth = growthUnderWay
-        snapshot.growthMax = log.tailStart - PartStore.snapshotBytesMax(state)
     }
 
     mutating func continueSnapshot() {
@@ -134,7 +118,7 @@ extension PartStore {
             snapshot.phase = .objects
             writeObjects()
         case .pages: writePages()
-        case .idle, .objects, .written, .flushing, .superblock, .superblockWritten, .superblockFlushing: break
+        case .idle, .objects, .written, .flushing, .superblock, .superblockWritten, .superblockFlushing, .secondSuperblock: break
         }
     }
 
@@ -210,15 +194,18 @@ extension PartStore {
 
     mutating func snapshotFlushEnds() {
         switch snapshot.phase {
-        case .flushing: writeSuperblock()
+        case .flushing:
+            changeSuperblock()
+            writeSuperblock(0)
+            snapshot.phase = .superblock
         case .superblockFlushing:
-            snapshot.phase = .idle
-            counters.snapshots += 1
-        case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten: break
+            writeSuperblock(1)
+            snapshot.phase = .secondSuperblock
+        case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten, .secondSuperblock: break
         }
     }
 
-    private mutating func writeSuperblock() {
+    private mutating func changeSuperblock() {
         superblock.revision += 1
         superblock.snapshotHalf = UInt32(log.half)
         superblock.snapshotBytes = UInt64(snapshot.offset)
@@ -226,17 +213,25 @@ extension PartStore {
         superblock.tailRecord = snapshot.tailRecord
         superblock.tailChain = snapshot.tailChain
         superblock.nextObject = nextObject
+    }
+
+    private mutating func writeSuperblock(_ copy: Int) {
         superblock.encode(to: snapshot.buffer)
         let firstVector = vectorList.count
         vectorList.append(snapshot.buffer, Block.bytes)
-        let copy = Geometry.superblocks[Int(superblock.revision % 2)]
-        emitWrite(.superblock, 0, offset: copy * UInt64(Block.bytes), firstVector: firstVector, bytes: Block.bytes)
-        snapshot.phase = .superblock
+        emitWrite(
+            .superblock, 0, offset: Geometry.superblocks[copy] * UInt64(Block.bytes), firstVector: firstVector, bytes: Block.bytes)
         snapshot.isWriting = true
     }
 
     mutating func superblockDone() {
         snapshot.isWriting = false
-        snapshot.phase = .superblockWritten
+        if snapshot.phase == .superblock {
+            snapshot.phase = .superblockWritten
+        } else {
+            snapshot.phase = .idle
+            counters.snapshots += 1
+            ownMarks.hit(.snapshotFinished)
+        }
     }
 }

@@ -15,15 +15,16 @@ struct StoreState: ~Copyable {
     var freed = FreeQueue()
     /// Objects written to since the last barrier began.
     private(set) var touched: ContiguousArray<ObjectNumber> = []
+    var marks = StoreMarks()
     /// Pages of removed objects may be left; they are swept little by little.
     private(set) var needsSweep = false
     private var sweepCursor: UInt32 = 0
 
-    /// An upper bound of the bytes that the state takes when written compactly.
+    /// An upper bound of the bytes that the state takes when written compactly, apart from what is in doubt.
     var imageBytesBound: UInt64 {
         map.mappedBlocks * UInt64(PageImage.runBytes + 4) + map.emptyRunsMax * UInt64(PageImage.runBytes)
-            + UInt64(map.pageCount) * UInt64(SnapshotWriter.pageBytes) + UInt64(map.pageEnd) + UInt64(doubts.count)
-            * UInt64(PageImage.doubtBytes) + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
+            + UInt64(map.pageCount) * UInt64(SnapshotWriter.pageBytes) + UInt64(map.pageEnd)
+            + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
@@ -37,7 +38,7 @@ struct StoreState: ~Copyable {
             objects.insert(record.object, ObjectTable.State(record: object))
             return true
         }
-        if record.kind == .switchHalf || record.kind == .void { return true }
+        if record.kind == .switchHalf || record.kind == .void || record.kind == .note { return true }
         guard objects.contains(record.object) else { return false }
         switch record.kind {
         case .write, .zero:
@@ -52,7 +53,7 @@ struct StoreState: ~Copyable {
         case .fence:
             guard record.version.generation > objects[record.object].record.generation else { return false }
             fence(record, number)
-        case .create, .switchHalf, .void: unreachable("handled above")
+        case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true
     }
@@ -92,11 +93,13 @@ struct StoreState: ~Copyable {
             position += length
         }
         let delta = map.mappedBlocks &- mappedBefore
-        if Self.note(record, delta, &objects[record.object]) { touched.append(record.object) }
+        if Self.note(record, delta, &objects[record.object], &marks) { touched.append(record.object) }
     }
 
     /// The object's own account of a write; true when it was not touched since the last barrier began.
-    private static func note(_ record: LogRecord, _ mappedDelta: UInt64, _ object: inout ObjectTable.State) -> Bool {
+    private static func note(
+        _ record: LogRecord, _ mappedDelta: UInt64, _ object: inout ObjectTable.State, _ marks: inout StoreMarks
+    ) -> Bool {
         object.mappedBlocks &+= mappedDelta
         object.highest = max(object.highest, record.version)
         let isFirst = !object.isTouched
@@ -105,7 +108,10 @@ struct StoreState: ~Copyable {
         let sequence = record.version.sequence
         object.lowestSinceBarrier = min(object.lowestSinceBarrier, sequence)
         // A write sent again after newer ones were flushed is not durable yet, and what is reported must not say so.
-        if sequence <= object.durable { object.durable = max(sequence, 1) - 1 }
+        if sequence <= object.durable {
+            marks.hit(.durableWentBack)
+            object.durable = max(sequence, 1) - 1
+        }
         return isFirst
     }
 
@@ -130,6 +136,7 @@ struct StoreState: ~Copyable {
     ) {
         if map.page(page).pointee.doubts > 0, let newest = doubts.newest(page, block), newest.version >= record.version {
             // Sent again after something newer: answered and dropped.
+            marks.hit(.olderDropped)
             freed.push(address, record: number)
             return
         }
@@ -165,6 +172,7 @@ struct StoreState: ~Copyable {
             forget(entry, object, number)
             while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version)
             {
+                if older.isOrphan { marks.hit(.orphansForgotten) }
                 forget(older, object, number)
             }
             current = objects[object].doubts
@@ -199,6 +207,7 @@ struct StoreState: ~Copyable {
         var current = objects[object].doubts
         var orphans = objects[object].orphans
         doubts.orphan(before: generation, current: &current, orphans: &orphans)
+        if orphans.first != noIndex { marks.hit(record.flags & LogRecord.settles != 0 ? .doubtsSettled : .doubtsOrphaned) }
         if record.flags & LogRecord.settles != 0 {
             // One that is newer than the fence is here only while the tail is replayed over a page captured later.
             var kept = DoubtList.Ends()
@@ -217,6 +226,7 @@ struct StoreState: ~Copyable {
         var lists = [objects[object].doubts, objects[object].orphans]
         for index in lists.indices {
             while let entry = doubts.popFirst(from: &lists[index]) {
+                marks.hit(.removedWithDoubts)
                 freed.push(entry.oldAddress, record: number)
                 map.page(entry.page).pointee.doubts -= 1
             }
@@ -235,6 +245,7 @@ struct StoreState: ~Copyable {
             guard page.isUsed, page.key.object == object, page.imageRecord < number else { continue }
             let first = UInt64(page.key.part.chunk) * chunkBlocks + UInt64(page.key.page) * UInt64(Block.perPage)
             if first + UInt64(Block.perPage) <= keep { continue }
+            marks.hit(.trimmed)
             clear(index, from: Int(keep > first ? keep - first : 0), object, number)
         }
     }
@@ -265,6 +276,7 @@ struct StoreState: ~Copyable {
             }
             let page = map.page(sweepCursor).pointee
             if page.isUsed, !objects.contains(page.key.object) {
+                marks.hit(.removedSwept)
                 dropPage(sweepCursor, number)
                 budget -= 1
             }
@@ -283,6 +295,7 @@ struct StoreState: ~Copyable {
     /// Pages whose object was removed go at once: nothing refers to their blocks.
     mutating func dropOrphanedPages() {
         for index in 0..<map.pageEnd where map.page(index).pointee.isUsed && !objects.contains(map.page(index).pointee.key.object) {
+            marks.hit(.orphanedPagesDropped)
             dropPage(index, .max)
         }
         needsSweep = false

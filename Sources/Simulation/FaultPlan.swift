@@ -36,6 +36,11 @@ public struct FaultPlan: Hashable, Sendable {
     public var partitionMax = Interval.seconds(8)
     /// After a partition ends, a connection that was held up is reset.
     public var resetAfterPartition: UInt32 = 0
+    /// One connection delivers nothing for a while, as TCP does when a packet is lost again and again; new ones get through meanwhile.
+    public var streamStall: UInt32 = 0
+    public var streamStallMax = Interval.seconds(10)
+    /// A bit of what is sent flips, and the checksums below us do not notice; per send.
+    public var corruption: UInt32 = 0
     /// The first packet of a connect is lost, and sent again a second later; per attempt.
     public var connectLost: UInt32 = 0
 
@@ -69,6 +74,9 @@ public struct FaultPlan: Hashable, Sendable {
         plan.partitionMax = .milliseconds(random.between(10, 20_000))
         plan.resetAfterPartition = draw(100_000, 900_000)
         plan.connectLost = draw(10_000, 300_000)
+        plan.streamStall = draw(50, 2_000)
+        plan.streamStallMax = .milliseconds(random.between(10, 15_000))
+        plan.corruption = draw(10, 2_000)
         plan.stall = draw(10, 300)
         plan.stallMax = .milliseconds(random.between(10, 8_000))
         return plan
@@ -78,7 +86,7 @@ public struct FaultPlan: Hashable, Sendable {
 /// Every fault the simulator can inject, for counting.
 public enum Fault: Int, CaseIterable, Sendable {
     case latentError, bitRot, writeError, flushError, misdirectedWrite, lostWrite, createFull, diskSlow, diskStuck, tornWrite, droppedWrite
-    case reset, clog, partition, resetAfterPartition, connectLost, stall
+    case reset, clog, partition, resetAfterPartition, connectLost, streamStall, corruption, stall
     case kill, powerLoss
 }
 
@@ -88,6 +96,10 @@ public struct FaultCounts: Hashable, Sendable {
 
     public subscript(_ fault: Fault) -> Int { counts[fault.rawValue] }
     public var total: Int { counts.reduce(0, +) }
+
+    public init() {}
+
+    public mutating func add(_ other: FaultCounts) { for index in counts.indices { counts[index] += other.counts[index] } }
 
     mutating func add(_ fault: Fault, _ count: Int = 1) { counts[fault.rawValue] += count }
 }

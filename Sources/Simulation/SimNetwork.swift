@@ -104,6 +104,7 @@ final class SimNetwork {
     }
 
     func heal() {
+        for socket in sockets { socket?.stalledUntil = 0 }
         for from in 0..<Int32(universe.hosts.count) {
             for to in 0..<Int32(universe.hosts.count) { open(from, to) }
         }
@@ -140,6 +141,10 @@ final class SimNetwork {
     private func drawFaults(_ socket: Socket) {
         let faults = universe.faults
         if faults.reset != 0, universe.strikes(faults.reset, .reset) { breakDown(socket) }
+        if faults.streamStall != 0, universe.strikes(faults.streamStall, .streamStall) {
+            let until = universe.now + Interval(nanoseconds: universe.random.between(1, max(1, faults.streamStallMax.nanoseconds)))
+            socket.stalledUntil = max(socket.stalledUntil, until.nanoseconds)
+        }
         let hosts = UInt64(universe.hosts.count)
         if faults.clog != 0, universe.strikes(faults.clog, .clog), let peer = sockets[Int(socket.peer)] {
             let until = universe.now + Interval(nanoseconds: universe.random.between(1, max(1, faults.clogMax.nanoseconds)))
@@ -360,6 +365,7 @@ final class SimNetwork {
         if universe.timing == .drawn, universe.random.below(8 as UInt64) == 0 { count = 1 + universe.random.below(count) }
         let from = peer.sent
         peer.take(count, from: socket.sendVectors)
+        if universe.strikes(universe.faults.corruption, .corruption) { peer.corrupt(count, &universe.random) }
         transmit(to: peer, from: from)
         endSend(socket, Int32(count))
     }
@@ -392,6 +398,7 @@ final class SimNetwork {
             socket.heldArrivals += 1
             return hold(socket, from: peer.host, to: socket.host)
         }
+        if socket.stalledUntil > universe.now.nanoseconds { return universe.push(.arrive, at: socket.stalledUntil, a: number) }
         guard let segment = socket.popSegment() else { return }
         if socket.isClosed {
             // A kernel that knows the port and not the connection, or no kernel at all.
@@ -511,6 +518,8 @@ final class SimNetwork {
             socket.heldReset = true
             return hold(socket, from: peer.host, to: socket.host)
         }
+        // Comes the same way as the bytes, and behind them.
+        if socket.stalledUntil > universe.now.nanoseconds { return universe.push(.reset, at: socket.stalledUntil + 1, a: number) }
         socket.isReset = true
         if universe.timing == .constant || universe.random.coin() { socket.arrived = socket.read }
         proceedReceive(socket)

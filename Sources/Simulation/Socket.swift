@@ -33,6 +33,8 @@ final class Socket {
     var heldArrivals = 0
     var heldReset = false
     var heldWindow = false
+    /// Nothing arrives here before that.
+    var stalledUntil: UInt64 = 0
 
     // State of this end
     var isShut = false
@@ -77,6 +79,12 @@ final class Socket {
             }
         }
         sent += UInt64(count)
+    }
+
+    /// One bit of the last `count` bytes that entered the window is not what was sent.
+    func corrupt(_ count: Int, _ random: inout Random) {
+        let place = ring + Int((sent - 1 - random.below(UInt64(count))) % UInt64(window))
+        place.storeBytes(of: place.load(as: UInt8.self) ^ 1 << UInt8(random.below(8 as UInt64)), as: UInt8.self)
     }
 
     /// Bytes that have arrived leave for the receiver's memory.

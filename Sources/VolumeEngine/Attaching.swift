@@ -128,6 +128,7 @@ extension VolumeEngine {
         while index != SlotList.none {
             let next = operations.active.next(after: index)
             let slot = operations.at(index)
+            if slot.pointee.hasVolatileParts { slot.pointee.isRepeated = true }
             if slot.pointee.kind == .flush, slot.pointee.status == .ok, unflushed.mustFail(slot.pointee.covered) {
                 covered = max(covered, slot.pointee.covered)
                 marks.hit(.flushFailedAfterPowerLoss)

@@ -15,6 +15,10 @@ struct OperationSlot {
     var isDurable = false
     /// The user knows the result; requests with an indefinite outcome still hold the blocks.
     var isReported = false
+    /// Some part is acknowledged and was not on stable media then.
+    var hasVolatileParts = false
+    /// Of those some may be gone with a loss of power: all parts go out once more.
+    var isRepeated = false
     /// The first block is covered in part only; its whole is in the first bounce block.
     var hasHeadEdge = false
     /// The same of the last block, where that is another one; it is in the second bounce block.

@@ -136,6 +136,8 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.kind = operation.kind
         slot.pointee.isDurable = operation.isDurable
         slot.pointee.isReported = false
+        slot.pointee.hasVolatileParts = false
+        slot.pointee.isRepeated = false
         slot.pointee.hasHeadEdge = false
         slot.pointee.hasTailEdge = false
         slot.pointee.edgesToRead = 0

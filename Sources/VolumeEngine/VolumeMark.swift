@@ -24,6 +24,7 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case ghostSettled
     case flushFailedAfterPowerLoss
     case powerLostWithNothingAtRisk
+    case repeatedAfterPowerLoss
     case fenced
     case failed
     case storeRefused

@@ -176,7 +176,7 @@ private final class BenchRun {
         end = start + .seconds(plan.seconds)
         for slot in 0..<plan.depth { submit(slot) }
         volume.kick()
-        if active > 0 { await withUnsafeContinuation { waiter = $0 } }
+        await suspend(while: { active > 0 }) { waiter = $0 }
         if let failure { throw failure }
         return BenchResult(
             plan: plan, time: reactor.now - start, processorNanoseconds: rs_processor_nanoseconds() - processor, operations: operations,

@@ -64,7 +64,7 @@ final class TransferSlots {
 
         /// Until what was started last has ended; throws its failure, once.
         func wait() async throws(Failure) {
-            if isBusy { await withUnsafeContinuation { waiter = $0 } }
+            await suspend(while: { isBusy }) { waiter = $0 }
             defer { failure = nil }
             if let failure { throw failure }
         }

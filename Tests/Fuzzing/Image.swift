@@ -4,7 +4,7 @@ import Base
 final class Image {
     static let bytes = 4 << 20
     /// Superblocks and log area.
-    static let metadataBlocks = 16 + 2 * 64
+    static let metadataBlocks = 16 + 2 * 128
     let memory: UnsafeMutableRawBufferPointer
 
     init() {

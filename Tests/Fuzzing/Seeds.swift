@@ -133,9 +133,9 @@ func makeSeeds() -> [Image] {
     _ = disk.request { $0.fence(tag: $1, a, generation: 1, map: 1, settles: false) }
     _ = disk.request { $0.fence(tag: $1, b, generation: 1, map: 1, settles: true) }
     disk.settle()
-    for step in 1...1500 as ClosedRange<UInt64> {
-        let version = Version(generation: step > 1000 ? 2 : 1, sequence: step)
-        if step == 1001 { _ = disk.request { $0.fence(tag: $1, a, generation: 2, map: 2, settles: false) } }
+    for step in 1...4000 as ClosedRange<UInt64> {
+        let version = Version(generation: step > 3000 ? 2 : 1, sequence: step)
+        if step == 3001 { _ = disk.request { $0.fence(tag: $1, a, generation: 2, map: 2, settles: false) } }
         switch step % 5 {
         case 0: disk.zero(a, UInt32(step % 900), 3, version, mark: step - 5)
         case 1: disk.write(a, UInt32(step * 7 % 900), UInt32(step % 4 + 1), version, mark: step > 20 ? step - 20 : 0)
@@ -145,7 +145,7 @@ func makeSeeds() -> [Image] {
         if step % 3 != 0 { disk.settle(sleeps: 0) }
         if step == 40 { _ = disk.request { $0.remove(tag: $1, ObjectNumber(3)) } }
         if step == 90 { _ = disk.request { $0.resize(tag: $1, b, bytes: 512 << 10) } }
-        if step == 12 || step == 150 || step == 1500 {
+        if step == 12 || step == 150 || step == 4000 {
             disk.settle()
             seeds.append(Image(copy: image))
         }

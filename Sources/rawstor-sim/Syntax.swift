@@ -1,0 +1,36 @@
+import Arguments
+import Base
+
+/// What `rawstor-sim` takes.
+enum ExitStatus {
+    static let well: Int32 = 0
+    static let violated: Int32 = 1
+    static let usage: Int32 = 2
+}
+
+let syntax = CommandSyntax(
+    program: "rawstor-sim", summary: "runs one OST and its clients in a simulated world, with faults, and checks every promise.",
+    verbs: [
+        CommandSyntax.Verb(
+            "", "Runs the shipping daemon and client on a virtual clock under faults drawn from a seed, and checks every promise.",
+            options: [
+                .value("seed", "N", "Replays one seed exactly, and prints what came of it."),
+                .value("seeds", "N", "Runs so many seeds; 100 if nothing is said."),
+                .value("from", "M", "The first of them; 1 if nothing is said."),
+                .value("json", "FILE", "Writes the result there."),
+                .flag("verbose", "Prints every line that a process logs, with virtual time."),
+                .value("watch", "SECTOR", "Prints also what happens to this sector of the volume."),
+                .flag("marks", "Prints the marks of rare branches that no seed has reached."),
+            ],
+            examples: [
+                .init("rawstor-sim --seeds 1000", "A thousand seeds"),
+                .init("rawstor-sim --seed 7 --verbose", "What happened in seed 7"),
+                .init("rawstor-sim --seeds 1000 --from 5001 --json sim.json", "Other thousand, with the result as JSON"),
+            ],
+            notes: ["The trace hash of a seed is the same in every process and build."])
+    ],
+    exitCodes: [
+        .init(ExitStatus.well, "every promise was kept"),
+        .init(ExitStatus.violated, "a promise was broken; the seeds are named"),
+        .init(ExitStatus.usage, "the command line is wrong"),
+    ])

@@ -1,0 +1,44 @@
+import Base
+import Cluster
+import Simulation
+import Testing
+
+/// Whole seeds of the shipping daemon and client. One simulation at a time: mutants are switched for all of them.
+@Suite(.serialized) struct ClusterTests {
+    /// The first problem within these seeds, and how many it took.
+    private func firstProblem(_ seeds: ClosedRange<UInt64>, _ steer: (inout ClusterOptions) -> Void = { _ in }) -> (String?, seeds: Int) {
+        for seed in seeds {
+            var options = ClusterOptions.drawn(seed: seed)
+            steer(&options)
+            let run = ClusterRun(seed: seed, options: options)
+            run.perform()
+            run.universe.end()
+            if let problem = run.problems.first { return (problem, Int(seed - seeds.lowerBound) + 1) }
+        }
+        return (nil, seeds.count)
+    }
+
+    @Test func everyPromiseIsKept() {
+        #expect(firstProblem(1...30).0 == nil)
+    }
+
+    @Test func aSeedIsReplayedExactly() {
+        let hashes = (0..<2).map { _ in
+            let run = ClusterRun(seed: 11)
+            run.perform()
+            run.universe.end()
+            return run.universe.trace.hash
+        }
+        #expect(hashes[0] == hashes[1])
+    }
+
+    #if MUTANTS
+        @Test(arguments: Mutant.allCases)
+        func theCheckerCatches(_ mutant: Mutant) {
+            Mutant.active = mutant
+            defer { Mutant.active = nil }
+            let (problem, seeds) = firstProblem(1...200) { $0.provoke(mutant) }
+            #expect(problem != nil, "\(mutant) is not caught within \(seeds) seeds")
+        }
+    #endif
+}
