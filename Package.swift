@@ -93,10 +93,17 @@ let package = Package(
                 "Base", "Environment", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Reactor", "Simulation",
             ],
             path: "Tests/CostProbe", swiftSettings: strict),
+        // What Tests/Fuzz/run feeds with arbitrary bytes, and a test with some.
+        .target(
+            name: "Fuzzing", dependencies: ["Base", "Environment", "Wire", "PartStore", "Simulation"], path: "Tests/Fuzzing",
+            swiftSettings: strict),
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests("ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests(
+            "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

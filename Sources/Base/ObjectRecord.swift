@@ -47,8 +47,13 @@ public struct ObjectRecord: Hashable, Sendable {
     }
 
     /// Whether an object may have this size.
+    public static func isSound(bytes: UInt64) -> Bool {
+        bytes > 0 && bytes % UInt64(Block.sectorBytes) == 0 && bytes <= Limits.volumeBytesMax
+    }
+
+    /// The same, with the sentence that says why not.
     public static func check(bytes: UInt64) throws(Failure) {
-        guard bytes > 0, bytes % UInt64(Block.sectorBytes) == 0, bytes <= Limits.volumeBytesMax else {
+        guard isSound(bytes: bytes) else {
             throw Failure(
                 .invalidArgument,
                 "a size is a multiple of \(Block.sectorBytes) from \(Block.sectorBytes) to \(Limits.volumeBytesMax), not \(bytes)")

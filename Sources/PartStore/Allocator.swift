@@ -65,7 +65,7 @@ struct Allocator: ~Copyable {
             let run = min((~(free >> UInt64(bit))).trailingZeroBitCount, 64 - bit, remaining)
             let first = cursor * 64 + bit
             take(first, run)
-            if used > 0, Int(extents[used - 1].first + extents[used - 1].count) == first {
+            if used > 0, Int(extents[used - 1].first) + Int(extents[used - 1].count) == first {
                 extents[used - 1].count += UInt32(run)
             } else {
                 extents[used] = Extent(first: UInt32(first), count: UInt32(run))
@@ -136,7 +136,7 @@ struct FreeQueue: ~Copyable {
         blocks += 1
         if head < runs.count {
             let last = runs.count - 1
-            if runs[last].record == record, runs[last].first + runs[last].count == address.raw {
+            if runs[last].record == record, runs[last].first &+ runs[last].count == address.raw {
                 runs[last].count += 1
                 return
             }
@@ -149,7 +149,7 @@ struct FreeQueue: ~Copyable {
     mutating func release(upTo record: UInt64, to allocator: inout Allocator) {
         while head < runs.count, runs[head].record <= record {
             let run = runs[head]
-            for block in run.first..<run.first + run.count { allocator.release(block) }
+            for offset in 0..<run.count { allocator.release(run.first + offset) }
             blocks -= UInt64(run.count)
             head += 1
         }

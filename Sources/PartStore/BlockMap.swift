@@ -42,6 +42,8 @@ struct BlockMap: ~Copyable {
         var doubts: UInt32 = 0
         var isUsed = true
         var leaves = InlineArray<16, UInt32>(repeating: noIndex)
+        /// Blocks of each leaf that are zero.
+        var zeros = InlineArray<16, UInt8>(repeating: 0)
     }
 
     private var pages = Slab<Page>()
@@ -50,8 +52,8 @@ struct BlockMap: ~Copyable {
     private var table: UnsafeMutablePointer<UInt32>
     private var tableMask: Int
     private(set) var mappedBlocks: UInt64 = 0
-    /// Blocks that are not absent: each may be a run of its own when the state is written compactly.
-    private(set) var presentBlocks: UInt64 = 0
+    /// At least as many as the runs of blocks that are neither absent nor data, each of which takes its room in a snapshot.
+    private(set) var emptyRunsMax: UInt64 = 0
 
     init() {
         tableMask = 1023
@@ -138,6 +140,19 @@ struct BlockMap: ~Copyable {
         return (Address(raw: content.pointee.addresses[index]), content.pointee.checks[index])
     }
 
+    /// A leaf with `zeros` zero blocks has at most that many runs of them, and at most one more than there are others.
+    private static func runsMax(_ zeros: UInt8) -> UInt64 { UInt64(min(Int(zeros), leafBlocks + 1 - Int(zeros))) }
+
+    private mutating func countEmpty(_ page: UnsafeMutablePointer<Page>, _ leaf: Int, _ old: Address, _ new: Address) {
+        emptyRunsMax -= BlockMap.runsMax(page.pointee.zeros[leaf])
+        if old == .zero { page.pointee.zeros[leaf] -= 1 }
+        if new == .zero { page.pointee.zeros[leaf] += 1 }
+        emptyRunsMax += BlockMap.runsMax(page.pointee.zeros[leaf])
+        // One that is lost may divide a run of zeros.
+        if old == .lost { emptyRunsMax -= 2 }
+        if new == .lost { emptyRunsMax += 2 }
+    }
+
     /// Sets a block and returns what it was.
     mutating func set(_ page: UInt32, _ block: Int, _ address: Address, _ check: UInt32) -> (address: Address, check: UInt32) {
         let content = pages.pointer(page)
@@ -153,8 +168,7 @@ struct BlockMap: ~Copyable {
         let oldCheck = leaf.pointee.checks[index]
         leaf.pointee.addresses[index] = address.raw
         leaf.pointee.checks[index] = check
-        if old == .absent, address != .absent { presentBlocks += 1 }
-        if old != .absent, address == .absent { presentBlocks -= 1 }
+        if address != old, !address.isData || !old.isData { countEmpty(content, number, old, address) }
         if address.isData != old.isData {
             if address.isData {
                 content.pointee.mapped += 1

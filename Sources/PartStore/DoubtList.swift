@@ -93,7 +93,9 @@ struct DoubtList: ~Copyable {
         added.pointee.bucketNext = bucket.pointee
         bucket.pointee = index
         var before = ends.last
-        while before != noIndex, entries.pointer(before).pointee.version > entry.version { before = entries.pointer(before).pointee.previous }
+        while before != noIndex, entries.pointer(before).pointee.version > entry.version {
+            before = entries.pointer(before).pointee.previous
+        }
         let after = before == noIndex ? ends.first : entries.pointer(before).pointee.next
         added.pointee.previous = before
         added.pointee.next = after

@@ -5,6 +5,8 @@ import Base
 /// Two buffers take turns: while one is being written the other one holds the bytes of the last block, which the next batch writes again
 /// in front of its own.
 struct LogWriter: ~Copyable {
+    /// Kept free at the end of a half: batches that only say where the log goes on, or that a restart has lost some of it, find room.
+    static let spareBytes = 4 * Block.bytes
     private static let bufferBytes = LogBatch.bytesMax + 2 * Block.bytes
 
     private(set) var half: Int
@@ -63,7 +65,7 @@ struct LogWriter: ~Copyable {
     /// Whether a record of this size fits into the batch and the half, with a record behind it that says where the log goes on.
     func fits(_ bytes: Int, halfBytes: UInt64) -> Bool {
         let end = batchBytes + bytes + LogRecord.headBytes
-        return end <= LogBatch.bytesMax && roundUp(offset, to: Block.bytes) + end <= Int(halfBytes)
+        return end <= LogBatch.bytesMax && roundUp(offset, to: Block.bytes) + end + LogWriter.spareBytes <= Int(halfBytes)
     }
 
     /// Adds a record and returns its number.
@@ -84,7 +86,8 @@ struct LogWriter: ~Copyable {
         skipToNextBlock(memory)
         let start = offset - partial
         let batch = LogBatch(
-            firstRecord: batchFirst, mountCounter: mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord, bytes: batchBytes,
+            firstRecord: batchFirst, mountCounter: mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord,
+            bytes: batchBytes,
             recordCount: Int(nextRecord - batchFirst), previousCheck: chain)
         chain = batch.seal(memory + partial, store: store)
         let used = partial + batchBytes

@@ -134,22 +134,30 @@ enum PageImage {
         let part = PartAddress(
             chunk: source.load(UInt32.self, at: 8), member: source.load(UInt16.self, at: 12), incarnation: source.load(UInt64.self, at: 16))
         let key = BlockMap.Key(object: ObjectNumber(source.load(UInt32.self, at: 4)), part: part, page: source.load(UInt32.self, at: 24))
-        guard state.map.find(key) == nil, state.objects.contains(key.object) else { return nil }
+        guard state.map.find(key) == nil, state.objects.contains(key.object),
+            UInt64(key.page) < LogRecord.partBlocksMax / UInt64(Block.perPage)
+        else { return nil }
         let index = state.map.findOrMake(key)
-        state.map.page(index).pointee.highest = Version(generation: source.load(UInt64.self, at: 32), sequence: source.load(UInt64.self, at: 40))
+        state.map.page(index).pointee.highest = Version(
+            generation: source.load(UInt64.self, at: 32), sequence: source.load(UInt64.self, at: 40))
         state.map.page(index).pointee.imageRecord = source.load(UInt64.self, at: 48)
         var check = headBytes + runs * runBytes + doubts * doubtBytes
         var mapped: UInt64 = 0
+        var end = 0
         for run in 0..<runs {
             let place = source + headBytes + run * runBytes
             let first = Int(place.load(UInt16.self, at: 0))
             let count = Int(place.load(UInt16.self, at: 2))
             let address = place.load(UInt64.self, at: 8)
-            guard count >= 1, first + count <= Block.perPage, isSound(address, count, geometry), address != 0 else { return nil }
+            guard count >= 1, first >= end, first + count <= Block.perPage, isSound(address, count, geometry), address != 0 else {
+                return nil
+            }
+            end = first + count
             for offset in 0..<count {
                 if address > 2 {
                     guard check + 4 <= bytes else { return nil }
-                    _ = state.map.set(index, first + offset, BlockMap.Address(raw: UInt32(address) + UInt32(offset)), source.load(UInt32.self, at: check))
+                    _ = state.map.set(
+                        index, first + offset, BlockMap.Address(raw: UInt32(address) + UInt32(offset)), source.load(UInt32.self, at: check))
                     check += 4
                     mapped += 1
                 } else {
@@ -174,6 +182,6 @@ enum PageImage {
     }
 
     private static func isSound(_ address: UInt64, _ count: Int, _ geometry: Geometry) -> Bool {
-        address <= 2 || (address >= geometry.firstDataBlock && address + UInt64(count) <= geometry.blocks)
+        address <= 2 || (address >= geometry.firstDataBlock && address <= geometry.blocks - UInt64(count))
     }
 }

@@ -43,7 +43,8 @@ extension PartStore {
             let isPressed = state.doubts.count + admittedBlocks > doubtsMax / 2
             let wantsRecords =
                 appliedRecord > durableRecord
-                && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due || barrier.bytesSince >= options.barrierBytes)
+                && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due
+                    || barrier.bytesSince >= options.barrierBytes)
             guard wantsRecords || snapshotWantsFlush else {
                 barrier.isWanted = false
                 return

@@ -22,6 +22,8 @@ extension PartStore {
     public mutating func zero(tag: UInt32, _ target: WriteTarget) -> Status {
         guard Int(target.blockCount) <= Limits.zeroBlocksMax else { return .invalidArgument }
         if let refusal = refusal(of: target) { return refusal }
+        // Only on a store of a few MiB.
+        guard Int(target.blockCount) <= doubtsMax else { return .noSpace }
         return admit(tag, .zero, target, nil, nil)
     }
 
@@ -185,7 +187,7 @@ extension PartStore {
                 let write = dataWrites[position]
                 vectorList.append(write.memory, Int(write.blocks) * Block.bytes)
                 groups.add(write.slot, to: group)
-                end += write.blocks
+                end &+= write.blocks
                 bytes += Int(write.blocks) * Block.bytes
                 position += 1
             }

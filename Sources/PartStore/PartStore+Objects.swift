@@ -5,7 +5,7 @@ extension PartStore {
     public mutating func create(tag: UInt32, _ record: ObjectRecord) -> Status {
         if hasFailed { return .diskFailed }
         guard state.objects.find(record.name) == nil, !pendingNames.contains(record.name) else { return .alreadyExists }
-        guard state.objects.count + pendingNames.count < Limits.objectsMax else { return .overloaded }
+        guard state.objects.count + pendingNames.count < Limits.objectsMax, nextObject < ObjectNumber.max else { return .overloaded }
         guard imageHasRoom(for: UInt64(ObjectCodec.imageBytesMax)) else { return .noSpace }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         let number = ObjectNumber(nextObject)

@@ -108,7 +108,9 @@ public struct PartStore: ~Copyable {
         return object
     }
 
-    public mutating func exists(_ object: ObjectNumber) -> Bool { state.objects.contains(object) && !state.objects[object].admitted.isRemoved }
+    public mutating func exists(_ object: ObjectNumber) -> Bool {
+        state.objects.contains(object) && !state.objects[object].admitted.isRemoved
+    }
     public func record(of object: ObjectNumber) -> ObjectRecord { state.objects[object].record }
     public func generation(of object: ObjectNumber) -> UInt64 { state.objects[object].record.generation }
     public func mappedBlocks(of object: ObjectNumber) -> UInt64 { state.objects[object].mappedBlocks }

@@ -35,6 +35,13 @@ struct SnapshotWriter: ~Copyable {
     static let magic: UInt32 = 0x4753_5352
     static let headBytes = 64
     static let segmentBytes = 256 << 10
+    /// All objects there can be, or a page with all doubts there can be.
+    static let segmentBytesMax = roundUp(
+        headBytes + max(Limits.objectsMax * ObjectCodec.imageBytesMax, PageImage.bytesMax + Limits.doubtsMax * PageImage.doubtBytes),
+        to: 1 << 20)
+    /// What a page takes beside its blocks: head, a run, and its share of a segment's padding.
+    static let pageBytes = PageImage.headBytes + PageImage.runBytes + Block.bytes / pagesPerSegment
+    static let pagesPerSegment = 64
 
     var phase = Phase.idle
     var isWriting = false
@@ -76,11 +83,14 @@ extension PartStore {
     /// Where the log goes on in the other half: behind room for the snapshot. What is applied while it is written makes it larger by less
     /// than four times those records (a zero record of 80 bytes may split a run and open three pages), and of them a sixteenth of a half
     /// is let in. Segments are padded to blocks.
-    var snapshotReserve: Int {
-        let halfBytes = Int(superblock.geometry.halfBytes)
+    static func snapshotReserve(_ state: borrowing StoreState, doubtsMax: Int, _ geometry: Geometry) -> Int {
         let bound = Int(state.imageBytesBound) + doubtsMax * PageImage.doubtBytes
-        let reserve = roundUp(bound + bound / 32 + halfBytes / 4 + 4 * Block.bytes, to: Block.bytes)
-        invariant(reserve < halfBytes, "a state of \(bound) bytes cannot be written to half a log of \(halfBytes)")
+        return roundUp(bound + bound / 32 + Int(geometry.halfBytes) / 4 + 4 * Block.bytes, to: Block.bytes)
+    }
+
+    var snapshotReserve: Int {
+        let reserve = PartStore.snapshotReserve(state, doubtsMax: doubtsMax, superblock.geometry)
+        invariant(reserve < superblock.geometry.halfBytes, "a state of \(state.imageBytesBound) bytes cannot be written to half a log")
         return reserve
     }
 
@@ -127,7 +137,7 @@ extension PartStore {
         var used = SnapshotWriter.headBytes
         var entries = 0
         var looked = 0
-        while snapshot.nextPage < state.map.pageEnd, entries < 64, looked < 4096 {
+        while snapshot.nextPage < state.map.pageEnd, entries < SnapshotWriter.pagesPerSegment, looked < 4096 {
             let index = snapshot.nextPage
             let page = state.map.page(index).pointee
             if page.isUsed, page.key.object.raw < snapshot.objectsEnd, state.objects.contains(page.key.object) {

@@ -21,6 +21,12 @@ public enum StoreEffect: Hashable {
 public struct ObjectNumber: Hashable, Comparable, Sendable, BitwiseCopyable {
     public var raw: UInt32
 
+    /// No object has it, nor 0.
+    static let max = UInt32.max
+
+    /// Of an object that may exist.
+    var isSound: Bool { raw > 0 && raw < ObjectNumber.max }
+
     @inlinable
     public init(_ raw: UInt32) { self.raw = raw }
 

@@ -37,6 +37,15 @@ public enum StoreFile {
         var loader = try await StoreLoader(operations, disk: disk, path: path)
         var state = try await loader.rebuild(distrusts: afterFailure)
         let allocator = try allocator(for: &state, loader.superblock.geometry)
+        // The daemon ended while it wrote a snapshot. It is written anew, to the room that was kept for it.
+        let goesOn = loader.half != Int(loader.superblock.snapshotHalf)
+        let bound = Int(state.imageBytesBound) + state.doubts.count * PageImage.doubtBytes
+        let doubtsMax = max(loader.superblock.geometry.doubtsMax, state.doubts.count)
+        guard !goesOn || bound <= loader.tailStart,
+            PartStore.snapshotReserve(state, doubtsMax: doubtsMax, loader.superblock.geometry) < Int(loader.superblock.geometry.halfBytes)
+        else {
+            throw Failure(.damaged, "the log leaves no room for a snapshot; the store was not written by this program")
+        }
         state.freed.removeAll()
         state.forgetImages()
         try await operations.flush(disk)
@@ -63,7 +72,6 @@ public enum StoreFile {
         }
         if let void = loader.newVoid { try await writeVoid(from: void, &log, superblock, operations, disk) }
         let isVolatile = world.traits(of: disk).isVolatile
-        let goesOn = loader.half != Int(superblock.snapshotHalf)
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
         if goesOn { store.beginSnapshot() }

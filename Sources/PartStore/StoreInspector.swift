@@ -22,7 +22,8 @@ public enum StoreInspector {
         let blocks = loader.superblock.geometry.blocks
         return Info(
             superblock: loader.superblock, objects: objects, dataBlocks: loader.superblock.geometry.dataBlocks,
-            mappedBlocks: state.map.mappedBlocks, doubts: state.doubts.count, memoryBytes: memoryBytes(blocks: blocks, mapped: state.map.mappedBlocks))
+            mappedBlocks: state.map.mappedBlocks, doubts: state.doubts.count,
+            memoryBytes: memoryBytes(blocks: blocks, mapped: state.map.mappedBlocks))
     }
 
     /// Map, free space, request slots. Sparse volumes take more: a leaf of 64 blocks is made whole.

@@ -23,6 +23,7 @@ struct StoreLoader: ~Copyable {
     // The tail, as scanned
     private var tail: ContiguousArray<UInt8> = []
     private var records: ContiguousArray<TailRecord> = []
+    /// Records that do not count; apart, and in order.
     private var voids: [ClosedRange<UInt64>] = []
     private(set) var durableRecord: UInt64 = 0
     private var completeRecord: UInt64 = 0
@@ -50,7 +51,9 @@ struct StoreLoader: ~Copyable {
     private static func readSuperblock(
         _ operations: Operations, _ disk: DiskID, _ path: String, _ diskBytes: UInt64
     ) async throws(Failure) -> Superblock {
-        guard diskBytes >= Geometry.blocksMin * UInt64(Block.bytes) else { throw Failure(.malformed, "\(path) is no rawstor store: it is too small") }
+        guard diskBytes >= Geometry.blocksMin * UInt64(Block.bytes) else {
+            throw Failure(.malformed, "\(path) is no rawstor store: it is too small")
+        }
         let buffer = PageBuffer(bytes: Block.bytes)
         var best: Superblock?
         var problem = Failure(.malformed, "no rawstor store")
@@ -68,7 +71,8 @@ struct StoreLoader: ~Copyable {
         }
         guard best.geometry.blocks * UInt64(Block.bytes) <= diskBytes else {
             throw Failure(
-                .malformed, "\(path): the store has \(best.geometry.blocks) blocks, the disk only \(diskBytes / UInt64(Block.bytes)); was it cut?")
+                .malformed,
+                "\(path): the store has \(best.geometry.blocks) blocks, the disk only \(diskBytes / UInt64(Block.bytes)); was it cut?")
         }
         return best
     }
@@ -98,6 +102,9 @@ struct StoreLoader: ~Copyable {
         chain = superblock.tailChain
         nextRecord = superblock.tailRecord
         while try await scanHalf() {}
+        guard roundUp(offset, to: Block.bytes) + Block.bytes <= Int(geometry.halfBytes) else {
+            throw Failure(.damaged, "the log has no room left at record \(nextRecord); the store was not written by this program")
+        }
     }
 
     /// Scans the log in the current half to its end; true if it goes on in the other one.
@@ -106,7 +113,7 @@ struct StoreLoader: ~Copyable {
         tailRecord = nextRecord
         tailChain = chain
         let halfBytes = Int(geometry.halfBytes)
-        let window = PageBuffer(bytes: 4 << 20)
+        let window = PageBuffer(bytes: min(4 << 20, halfBytes))
         var windowStart = 0
         var windowBytes = 0
         while offset < halfBytes {
@@ -149,7 +156,8 @@ struct StoreLoader: ~Copyable {
 
     /// The batch that goes on with the log at this place.
     private func next(_ window: UnsafeRawPointer, _ position: Int, _ bytes: Int) -> (LogBatch, check: UInt32)? {
-        guard position < bytes, let (batch, check) = LogBatch.decode(window + position, available: bytes - position, store: superblock.store),
+        guard position < bytes,
+            let (batch, check) = LogBatch.decode(window + position, available: bytes - position, store: superblock.store),
             batch.firstRecord == nextRecord, batch.previousCheck == chain, batch.mountCounter >= mountCounter
         else { return nil }
         return (batch, check)
@@ -169,9 +177,11 @@ struct StoreLoader: ~Copyable {
             guard let (record, bytes) = LogRecord.decode(source + position, available: batch.bytes - position, geometry: geometry) else {
                 throw Failure(.malformed, "record \(nextRecord) of the log contradicts itself; the store was not written by this program")
             }
-            if record.kind == .void, record.argument >= 1, record.argument < nextRecord { voids.append(record.argument...nextRecord - 1) }
+            if record.kind == .void, record.argument >= 1, record.argument < nextRecord { cut(at: record.argument) }
             if record.kind == .switchHalf {
-                guard record.argument % UInt64(Block.bytes) == 0, record.argument < geometry.halfBytes else {
+                // The half with the snapshot is left once; a snapshot in the other half comes before it is left.
+                guard record.argument % UInt64(Block.bytes) == 0, record.argument < geometry.halfBytes, half == Int(superblock.snapshotHalf)
+                else {
                     throw Failure(.malformed, "record \(nextRecord) of the log leads out of the log area")
                 }
                 moves = Int(record.argument)
@@ -231,16 +241,31 @@ struct StoreLoader: ~Copyable {
                 + "restore the store from its other members")
     }
 
-    /// Record `number` and what follows in its batch do not count.
-    private mutating func cut(at number: UInt64) { voids.append(number...nextRecord - 1) }
+    /// Record `number` and what follows up to here do not count.
+    private mutating func cut(at number: UInt64) {
+        var first = number
+        while let last = voids.last, last.upperBound >= number {
+            first = min(first, last.lowerBound)
+            voids.removeLast()
+        }
+        voids.append(first...nextRecord - 1)
+    }
 
     /// The first void record that no record of the log says so of yet.
     var newVoid: UInt64? {
         guard let last = voids.last, last.upperBound == nextRecord - 1 else { return nil }
-        return voids.filter { $0.upperBound == nextRecord - 1 }.map(\.lowerBound).min()
+        return last.lowerBound
     }
 
-    private func isVoid(_ number: UInt64) -> Bool { voids.contains { $0.contains(number) } }
+    private func isVoid(_ number: UInt64) -> Bool {
+        var low = 0
+        var high = voids.count
+        while low < high {
+            let middle = (low + high) / 2
+            if voids[middle].upperBound < number { low = middle + 1 } else { high = middle }
+        }
+        return low < voids.count && voids[low].contains(number)
+    }
 
     /// The records of the tail, in order.
     func forEachRecord(_ body: (UInt64, LogRecord, _ isVoid: Bool) -> Void) {
@@ -272,7 +297,8 @@ struct StoreLoader: ~Copyable {
                 var length: Int?
                 if head.kind == 1 {
                     if let (number, object, entryBytes) = ObjectCodec.decodeImage(source, available: bytes - used),
-                        !state.objects.contains(number), state.objects.find(object.record.name) == nil
+                        number.isSound, state.objects.count < Limits.objectsMax, !state.objects.contains(number),
+                        state.objects.find(object.record.name) == nil
                     {
                         state.objects.insert(number, object)
                         length = entryBytes
@@ -288,6 +314,9 @@ struct StoreLoader: ~Copyable {
             position += UInt64(bytes)
         }
         guard isComplete else { throw Failure(.damaged, "the snapshot ends before its last segment") }
+        guard objectsRecord >= superblock.tailRecord - 1, objectsRecord < nextRecord, doubts.count <= Limits.doubtsMax else {
+            throw Failure(.damaged, "the snapshot and the log do not belong together; restore the store from its other members")
+        }
         doubts.sort { ($0.object, $0.version) < ($1.object, $1.version) }
         for doubt in doubts { state.addDoubt(doubt) }
         return state
@@ -306,7 +335,9 @@ struct StoreLoader: ~Copyable {
         try await operations.read(disk, at: start, into: first.bytes)
         let bytes = Int(first.base.load(UInt32.self, at: 32))
         guard first.base.load(UInt32.self, at: 0) == SnapshotWriter.magic, first.base.loadIdentifier(at: 8) == superblock.store,
-            first.base.load(UInt64.self, at: 48) <= superblock.revision, bytes >= Block.bytes, bytes % Block.bytes == 0, UInt64(bytes) <= remaining
+            first.base.load(UInt64.self, at: 48) <= superblock.revision, bytes >= Block.bytes, bytes % Block.bytes == 0,
+            UInt64(bytes) <= remaining,
+            bytes <= SnapshotWriter.segmentBytesMax
         else { throw damaged }
         let segment = PageBuffer(bytes: bytes)
         try await operations.read(disk, at: start, into: segment.bytes)
@@ -326,7 +357,8 @@ struct StoreLoader: ~Copyable {
             guard let base = bytes.baseAddress else { return true }
             for entry in records where entry.number > objectsRecord && !isVoid(entry.number) {
                 guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry),
-                    state.apply(record, base + entry.offset, number: entry.number)
+                    state.apply(record, base + entry.offset, number: entry.number), state.doubts.count <= 2 * Limits.doubtsMax,
+                    state.imageBytesBound <= 2 * geometry.halfBytes
                 else { return false }
             }
             return true
@@ -343,7 +375,9 @@ struct StoreLoader: ~Copyable {
         var index = 0
         while index < pieces.count {
             var count = 1
-            while index + count < pieces.count, count < Limits.frameBlocksMax, pieces[index + count].block == pieces[index].block + UInt32(count) {
+            while index + count < pieces.count, count < Limits.frameBlocksMax,
+                pieces[index + count].block == pieces[index].block + UInt32(count)
+            {
                 count += 1
             }
             let memory = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<(count * Block.bytes)])

@@ -22,14 +22,17 @@ struct StoreState: ~Copyable {
 
     /// An upper bound of the bytes that the state takes when written compactly, apart from what is in doubt.
     var imageBytesBound: UInt64 {
-        map.presentBlocks * UInt64(PageImage.runBytes) + map.mappedBlocks * 4 + UInt64(map.pageCount) * UInt64(PageImage.headBytes + 8)
+        map.mappedBlocks * UInt64(PageImage.runBytes + 4) + map.emptyRunsMax * UInt64(PageImage.runBytes)
+            + UInt64(map.pageCount) * UInt64(SnapshotWriter.pageBytes) + UInt64(map.pageEnd)
             + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
     mutating func apply(_ record: LogRecord, _ source: UnsafeRawPointer, number: UInt64) -> Bool {
         if record.kind == .create {
-            guard let object = ObjectCodec.decodeCreation(source), objects.find(object.name) == nil, !objects.contains(record.object) else {
+            guard let object = ObjectCodec.decodeCreation(source), record.object.isSound, objects.count < Limits.objectsMax,
+                objects.find(object.name) == nil, !objects.contains(record.object)
+            else {
                 return false
             }
             objects.insert(record.object, ObjectTable.State(record: object))
@@ -44,9 +47,12 @@ struct StoreState: ~Copyable {
         case .mark: advanceMark(record, number)
         case .remove: remove(record.object, number)
         case .resize:
+            guard ObjectRecord.isSound(bytes: record.argument) else { return false }
             objects[record.object].record.bytes = record.argument
             trim(record.object, to: record.argument, number)
-        case .fence: fence(record, number)
+        case .fence:
+            guard record.version.generation > objects[record.object].record.generation else { return false }
+            fence(record, number)
         case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true

@@ -110,7 +110,8 @@ public final class StoreVerifier {
         let key = loaded.state.map.page(page).pointee.key
         let record = loaded.state.objects[key.object].record
         let offset =
-            UInt64(key.part.chunk) * record.layout.chunkBytes + (UInt64(key.page) * UInt64(Block.perPage) + UInt64(block)) * UInt64(Block.bytes)
+            UInt64(key.part.chunk) * record.layout.chunkBytes + (UInt64(key.page) * UInt64(Block.perPage) + UInt64(block))
+            * UInt64(Block.bytes)
         report.damaged.append(Damage(volume: record.name, offset: offset, bytes: UInt64(Block.bytes)))
     }
 

@@ -32,6 +32,8 @@ import Base
 public struct Superblock: Hashable, Sendable {
     static let magic: UInt64 = 0x3152_4f54_5357_4152
     public static let formatVersion: UInt32 = 1
+    /// Revisions, mounts and records are counted up from 1: no store comes near it.
+    static let counterMax: UInt64 = 1 << 62
 
     public var revision: UInt64 = 1
     public var incompatible: UInt64 = 0
@@ -123,8 +125,9 @@ public struct Superblock: Hashable, Sendable {
         let isSound =
             geometry.blocks >= Geometry.blocksMin && geometry.blocks <= Limits.storeBlocksMax && geometry.halfBlocks >= 8
             && geometry.halfBlocks <= geometry.blocks / 8 && checkBytes == 4 && snapshotHalf <= 1
-            && snapshotBytes <= geometry.halfBytes && tailOffset <= geometry.halfBytes && tailOffset >= snapshotBytes
-            && tailOffset % UInt64(Block.bytes) == 0 && nextObject >= 1
+            && snapshotBytes <= geometry.halfBytes && tailOffset < geometry.halfBytes && tailOffset >= snapshotBytes
+            && tailOffset % UInt64(Block.bytes) == 0 && nextObject >= 1 && tailRecord >= 1
+            && max(revision, mountCounter, tailRecord) < Superblock.counterMax
         guard isSound else { throw Failure(.malformed, "the superblock contradicts itself") }
     }
 }

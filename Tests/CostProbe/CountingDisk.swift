@@ -47,7 +47,7 @@ final class CountingDisk {
     }
 
     /// Time passes until the store wants something by itself.
-    func sleep() { if store.wakeAt != .never { now = max(now, store.wakeAt) } }
+    func passTime() { if store.wakeAt != .never { now = max(now, store.wakeAt) } }
 
     private func settle() {
         store.endBatch(now: now)

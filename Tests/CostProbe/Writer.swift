@@ -49,11 +49,11 @@ final class Writer {
         let before = controlsEnded
         let status = body(&disk.store, Writer.controlTag)
         invariant(status == .ok, "a control request is refused: \(status)")
-        while controlsEnded == before { if !disk.step() { disk.sleep() } }
+        while controlsEnded == before { if !disk.step() { disk.passTime() } }
     }
 
     func write(_ block: UInt64) {
-        while freeTags.isEmpty { if !disk.step() { disk.sleep() } }
+        while freeTags.isEmpty { if !disk.step() { disk.passTime() } }
         guard let tag = freeTags.popLast() else { unreachable("a tag is free") }
         sequence += 1
         sequenceOfTag[Int(tag)] = sequence
@@ -66,7 +66,7 @@ final class Writer {
 
     /// Waits for all writes, and makes them durable; the log says so in a record without data.
     func finish() {
-        while freeTags.count < sequenceOfTag.count { if !disk.step() { disk.sleep() } }
+        while freeTags.count < sequenceOfTag.count { if !disk.step() { disk.passTime() } }
         control { $0.flush(tag: $1, object, generation: generation, mark: mark) }
         control { $0.fence(tag: $1, object, generation: generation + 1, map: 0, settles: true) }
     }

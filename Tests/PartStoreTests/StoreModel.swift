@@ -72,7 +72,10 @@ struct StoreModel {
             }
             let fitting = spans.filter { $0.1 >= low && $0.0 <= high }
             guard let last = fitting.last, let first = fitting.first else {
-                return (nil, "chunk \(place.chunk) block \(place.block) holds \(content); operations \(low)…\(high) are possible, its own are \(spans)")
+                return (
+                    nil,
+                    "chunk \(place.chunk) block \(place.block) holds \(content); operations \(low)…\(high) are possible, its own are \(spans)"
+                )
             }
             low = max(low, first.0)
             high = min(high, last.1)

@@ -105,7 +105,9 @@ final class StoreRun {
         object = shell.use { $0.find(name: "volume") } ?? ObjectNumber(0)
         if object.raw == 0 { return report("the volume is gone") }
         generation = shell.use { $0.generation(of: self.object) } + 1
-        control { $0.fence(tag: $1, self.object, generation: self.generation, map: 0, settles: self.settlesAlways || self.universe.choices.coin()) }
+        control {
+            $0.fence(tag: $1, self.object, generation: self.generation, map: 0, settles: self.settlesAlways || self.universe.choices.coin())
+        }
         sequence = 0
         sequences = [:]
         unacknowledged = []
@@ -278,7 +280,9 @@ final class StoreRun {
     private func control(_ body: (inout PartStore, UInt32) -> Status) {
         let status = request(.control, blocks: 0, body)
         if status != .ok { return report("a control request is refused: \(status)") }
-        if !universe.run(while: { [self] in !requests.isEmpty && !isBroken }, limit: .seconds(60)) { report("a control request never ends") }
+        if !universe.run(while: { [self] in !requests.isEmpty && !isBroken }, limit: .seconds(60)) {
+            report("a control request never ends")
+        }
     }
 
     private func finished(_ tag: UInt32, _ status: Status) {
