@@ -109,7 +109,7 @@ fi
 # Every block that is written is read back and compared.
 verified_job() {
     local result=$state/fio.json
-    fio --name=verified --ioengine="external:$fio_engine" --thread=1 --url="$url" --rw=randwrite --bs=4k --iodepth=32 \
+    fio --name=verified --ioengine="external:$fio_engine" --thread=1 --verify_state_save=0 --url="$url" --rw=randwrite --bs=4k --iodepth=32 \
         --size=256M --verify=crc32c --verify_fatal=1 --do_verify=1 --output-format=json --output="$result" >&2 || {
         cat "$result" >&2
         die "the verified fio job on $url failed; its report is above and in $result, the OST's log is $ost_log"

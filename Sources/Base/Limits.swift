@@ -13,7 +13,7 @@ public enum Limits {
     public static let nameBytesMax = 128
 
     /// Blocks of one write-zeroes or discard request: each of them is listed in doubt until the mark passes it.
-    public static let zeroBlocksMax = 4096
+    public static let zeroBlocksMax = 2048
 
     // Volumes
     public static let chunkBytesDefault: UInt64 = 4 << 20

@@ -124,13 +124,13 @@ public final class Volume: CompletionSink {
         engine.close()
         closeTimer = world.wake(at: world.now + options.closeDeadline, Ticket(sink, Token.closeTimer))
         progress()
-        if !isEngineClosed { await withUnsafeContinuation { closeWaiter = $0 } }
+        await suspend(while: { !isEngineClosed }) { closeWaiter = $0 }
         isShutDown = true
         engine.now = world.now
         if engine.activeCount > 0 { engine.fail(.closed) }
         breakConnection()
         progress()
-        if !isDrained { await withUnsafeContinuation { drainWaiter = $0 } }
+        await suspend(while: { !isDrained }) { drainWaiter = $0 }
         if let timer { world.cancel(timer) }
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)

@@ -18,7 +18,6 @@ public final class Countdown {
 
     /// One waiter at a time.
     public func wait() async {
-        guard remaining > 0 else { return }
-        await withUnsafeContinuation { waiter = $0 }
+        await suspend(while: { remaining > 0 }) { waiter = $0 }
     }
 }

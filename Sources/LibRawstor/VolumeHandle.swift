@@ -148,7 +148,7 @@ final class VolumeHandle {
         let catalogue = OSTCatalogue(context.reactor, volume.address.endpoint, deadline: VolumeHandle.requestTimeout(options))
         defer { catalogue.close() }
         try await catalogue.resize(name, bytes: bytes)
-        if volume.object.bytes != bytes, !isClosing, !volume.isDead { await withUnsafeContinuation { sizeWaiters.append($0) } }
+        await suspend(while: { volume.object.bytes != bytes && !isClosing && !volume.isDead }) { sizeWaiters.append($0) }
     }
 
     // The end

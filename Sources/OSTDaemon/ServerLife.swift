@@ -87,7 +87,7 @@ extension OSTServer {
         if !isDrained {
             // The engine itself gives up connections at the deadline; what then is still in the store hangs in the disk.
             let deadline = world.wake(at: world.now + Limits.stopDeadline + .seconds(1), ticket(.stopDeadline, 0))
-            await withUnsafeContinuation { drainWaiter = $0 }
+            await suspend(while: { !isDrained }) { drainWaiter = $0 }
             world.cancel(deadline)
         }
         do throws(Failure) {

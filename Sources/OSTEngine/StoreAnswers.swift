@@ -80,6 +80,7 @@ extension OSTEngine {
         guard !isStopping else { return }
         hit(.stopped)
         isStopping = true
+        store.hurry()
         for index in 0..<connectionsMade where connections[index].takesFrames {
             for position in 0..<Limits.handlesPerConnectionMax where connections[index].handles[position].state != .free {
                 post(.closed, to: HandleReference(connection: index, index: position))

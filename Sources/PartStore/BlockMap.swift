@@ -50,6 +50,8 @@ struct BlockMap: ~Copyable {
     private var table: UnsafeMutablePointer<UInt32>
     private var tableMask: Int
     private(set) var mappedBlocks: UInt64 = 0
+    /// Blocks that are not absent: each may be a run of its own when the state is written compactly.
+    private(set) var presentBlocks: UInt64 = 0
 
     init() {
         tableMask = 1023
@@ -151,6 +153,8 @@ struct BlockMap: ~Copyable {
         let oldCheck = leaf.pointee.checks[index]
         leaf.pointee.addresses[index] = address.raw
         leaf.pointee.checks[index] = check
+        if old == .absent, address != .absent { presentBlocks += 1 }
+        if old != .absent, address == .absent { presentBlocks -= 1 }
         if address.isData != old.isData {
             if address.isData {
                 content.pointee.mapped += 1

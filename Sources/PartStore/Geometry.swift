@@ -33,12 +33,17 @@ public struct Geometry: Hashable, Sendable {
             throw Failure(
                 .invalidArgument, "a store is at most 16 TiB, this disk has \(diskBytes >> 40) TiB; make two partitions, one store on each")
         }
-        // A sixty-fourth of the disk each, at least 256 KiB and at most an eighth (small disks).
-        self.init(blocks: blocks, halfBlocks: min(max(blocks / 64, 64), blocks / 8))
+        // A sixty-fourth of the disk each, at least 1 MiB and at most an eighth (small disks).
+        self.init(blocks: blocks, halfBlocks: min(max(blocks / 64, 256), blocks / 8))
     }
 
     public func halfStart(_ half: Int) -> UInt64 { (Geometry.firstHalf + UInt64(half) * halfBlocks) * UInt64(Block.bytes) }
     public var halfBytes: UInt64 { halfBlocks * UInt64(Block.bytes) }
+    /// What the state may take when written compactly. A quarter of a half is kept for what changes while it is written, an eighth for
+    /// the log behind it.
+    public var imageBytesMax: UInt64 { halfBytes * 5 / 8 }
+    /// Entries in doubt that are let in: an eighth of a half, and on the smallest disks enough for the largest discard.
+    public var doubtsMax: Int { max(Limits.zeroBlocksMax + 512, Int(halfBytes) / 8 / PageImage.doubtBytes) }
     public var firstDataBlock: UInt64 { Geometry.firstHalf + 2 * halfBlocks }
     public var dataBlocks: UInt64 { blocks - firstDataBlock }
     /// Kept for overwrites when the store is full: they need a free block before the old one can be given back.

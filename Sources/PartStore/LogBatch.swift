@@ -13,7 +13,7 @@ import Base
 ///         32     4 bytes, header included
 ///         36     4 record count
 ///         40     4 check of the batch before
-///         44     4 zero
+///         44     4 how many records before the first one were not complete with their data when this was written
 ///         48    16 store
 ///
 /// The chain of checks and the mount counter tell a batch that follows from one that stood here before.
@@ -25,6 +25,8 @@ struct LogBatch {
     var firstRecord: UInt64
     var mountCounter: UInt64
     var durableRecord: UInt64
+    /// Highest record known complete with its data: after a crash without a loss of power it must still be.
+    var appliedRecord: UInt64
     var bytes: Int
     var recordCount: Int
     var previousCheck: UInt32
@@ -38,7 +40,7 @@ struct LogBatch {
         target.store(UInt32(bytes), at: 32)
         target.store(UInt32(recordCount), at: 36)
         target.store(previousCheck, at: 40)
-        target.store(UInt32(0), at: 44)
+        target.store(UInt32(truncatingIfNeeded: firstRecord - 1 - appliedRecord), at: 44)
         target.storeIdentifier(store, at: 48)
         let check = Checksum.of(UnsafeRawBufferPointer(start: target + 8, count: bytes - 8))
         target.store(check, at: 4)
@@ -52,9 +54,12 @@ struct LogBatch {
         guard bytes >= headBytes, bytes <= bytesMax, bytes % 8 == 0, bytes <= available else { return nil }
         let check = source.load(UInt32.self, at: 4)
         guard check == Checksum.of(UnsafeRawBufferPointer(start: source + 8, count: bytes - 8)) else { return nil }
+        let firstRecord = source.load(UInt64.self, at: 8)
+        let behind = UInt64(source.load(UInt32.self, at: 44))
+        guard firstRecord >= 1, behind < firstRecord else { return nil }
         let batch = LogBatch(
-            firstRecord: source.load(UInt64.self, at: 8), mountCounter: source.load(UInt64.self, at: 16),
-            durableRecord: source.load(UInt64.self, at: 24), bytes: bytes, recordCount: Int(source.load(UInt32.self, at: 36)),
+            firstRecord: firstRecord, mountCounter: source.load(UInt64.self, at: 16), durableRecord: source.load(UInt64.self, at: 24),
+            appliedRecord: firstRecord - 1 - behind, bytes: bytes, recordCount: Int(source.load(UInt32.self, at: 36)),
             previousCheck: source.load(UInt32.self, at: 40))
         return (batch, check)
     }

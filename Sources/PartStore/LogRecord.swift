@@ -42,6 +42,8 @@ struct LogRecord {
         case switchHalf = 8
         /// Records from the number in the argument to the one before this do not count: their data was lost with the power.
         case void = 9
+        /// Nothing. Its batch says what is durable by now, so that a later loss of data is not taken for a lost tail.
+        case note = 10
     }
 
     /// Flag of a fence: what is in doubt has happened.

@@ -13,6 +13,9 @@ struct LogWriter: ~Copyable {
     /// Where the log began in this half.
     private(set) var tailStart: Int
     private(set) var chain: UInt32
+    /// The first record in this half, and the check of the batch before it.
+    private(set) var tailRecord: UInt64
+    private(set) var tailChain: UInt32
     var nextRecord: UInt64
     private(set) var loggedRecord: UInt64
     private(set) var isWriting = false
@@ -21,10 +24,14 @@ struct LogWriter: ~Copyable {
     private var batchBytes = 0
     private var batchFirst: UInt64 = 0
 
-    init(half: Int, offset: Int, tailStart: Int, chain: UInt32, nextRecord: UInt64) {
+    init(
+        half: Int, offset: Int, chain: UInt32, nextRecord: UInt64, tailStart: Int, tailRecord: UInt64, tailChain: UInt32
+    ) {
         self.half = half
         self.offset = offset
         self.tailStart = tailStart
+        self.tailRecord = tailRecord
+        self.tailChain = tailChain
         self.chain = chain
         self.nextRecord = nextRecord
         loggedRecord = nextRecord - 1
@@ -69,7 +76,7 @@ struct LogWriter: ~Copyable {
 
     /// Closes the batch: what to write where, in whole blocks. Nothing if it is empty.
     mutating func seal(
-        store: Identifier, mountCounter: UInt64, durableRecord: UInt64
+        store: Identifier, mountCounter: UInt64, durableRecord: UInt64, appliedRecord: UInt64
     ) -> (offset: Int, memory: UnsafeMutableRawPointer, bytes: Int)? {
         defer { batchBytes = 0 }
         guard nextRecord > batchFirst else { return nil }
@@ -77,7 +84,7 @@ struct LogWriter: ~Copyable {
         skipToNextBlock(memory)
         let start = offset - partial
         let batch = LogBatch(
-            firstRecord: batchFirst, mountCounter: mountCounter, durableRecord: durableRecord, bytes: batchBytes,
+            firstRecord: batchFirst, mountCounter: mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord, bytes: batchBytes,
             recordCount: Int(nextRecord - batchFirst), previousCheck: chain)
         chain = batch.seal(memory + partial, store: store)
         let used = partial + batchBytes
@@ -110,5 +117,7 @@ struct LogWriter: ~Copyable {
         half = 1 - half
         self.offset = offset
         tailStart = offset
+        tailRecord = nextRecord
+        tailChain = chain
     }
 }

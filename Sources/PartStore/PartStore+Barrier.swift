@@ -8,6 +8,12 @@ struct BarrierState {
     var covers: UInt64 = 0
     /// When the store flushes by itself.
     var due = Instant.never
+    /// The last record applied that is not a note, and what the newest batch says is durable. An idle store brings the two together.
+    var lastChange: UInt64 = 0
+    var noted: UInt64 = 0
+    var noteDue = Instant.never
+    /// The store is about to be closed: nothing waits for its time.
+    var isHurried = false
     /// When marks get records of their own.
     var marksDue = Instant.never
     var bytesSince = 0
@@ -31,8 +37,10 @@ extension PartStore {
     mutating func continueBarrier() {
         finishDurable()
         while !barrier.isUnderWay {
-            if appliedRecord > durableRecord, barrier.due == .never { barrier.due = now + Limits.barrierInterval }
-            let isPressed = state.doubts.count + admittedBlocks > options.doubtsMax / 2
+            if appliedRecord > durableRecord, barrier.due == .never || barrier.isHurried {
+                barrier.due = barrier.isHurried ? now : now + Limits.barrierInterval
+            }
+            let isPressed = state.doubts.count + admittedBlocks > doubtsMax / 2
             let wantsRecords =
                 appliedRecord > durableRecord
                 && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due || barrier.bytesSince >= options.barrierBytes)
@@ -70,6 +78,20 @@ extension PartStore {
         state.freed.release(upTo: durableRecord, to: &allocator)
         finishDurable()
         snapshotFlushEnds()
+        if barrier.noted < barrier.lastChange { barrier.noteDue = now + Limits.barrierInterval }
+    }
+
+    /// The store is about to be closed: what it would do in a second it does now. Quiet afterwards means that nothing is left to do.
+    public mutating func hurry() { barrier.isHurried = true }
+
+    /// Nothing was written since a barrier: what is durable is said in the log, where a restart looks for it.
+    mutating func logNote() {
+        guard let index = slots.take(tag: PartStore.noTag) else { return }
+        let record = LogRecord(.note, ObjectNumber(0))
+        record.encode(to: slots.record(index), bytes: LogRecord.headBytes)
+        slots[index].pointee.recordBytes = LogRecord.headBytes
+        slots.append(index, to: &toLog)
+        barrier.noteDue = .never
     }
 
     private mutating func finishDurable() {

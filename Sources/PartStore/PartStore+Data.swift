@@ -93,7 +93,7 @@ extension PartStore {
     private func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
-        let imageIsTight = state.imageBytesBound + UInt64(target.blockCount) * 128 > superblock.geometry.halfBytes / 2
+        let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
         guard isTight || imageIsTight else { return false }
         var position = 0
         while position < Int(target.blockCount) {
@@ -107,10 +107,17 @@ extension PartStore {
         return false
     }
 
+    /// Whether the state, with what is admitted and this, can still be written compactly.
+    func imageHasRoom(for bytes: UInt64) -> Bool {
+        let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256
+        let doubts = UInt64(doubtsMax * PageImage.doubtBytes)
+        return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
+    }
+
     private func hasRoom(_ index: UInt32) -> Bool {
         let slot = slots[index].pointee
         let blocks = Int(slot.target.blockCount)
-        if state.doubts.count + admittedBlocks + blocks > options.doubtsMax { return false }
+        if state.doubts.count + admittedBlocks + blocks > doubtsMax { return false }
         return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks)
     }
 

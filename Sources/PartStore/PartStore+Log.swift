@@ -6,8 +6,9 @@ extension PartStore {
     mutating func continueLog() {
         guard !log.isWriting else { return }
         passDrains()
-        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > options.doubtsMax / 2
-        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue { logMarks() }
+        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
+        if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
+        if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
         guard !toLog.isEmpty else { return }
         if snapshotStallsLog { return ownMarks.hit(.logWaitedForSnapshot) }
         log.begin()
@@ -24,8 +25,11 @@ extension PartStore {
         if moves { addSwitch(target) }
         let half = log.half
         guard
-            let write = log.seal(store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord)
+            let write = log.seal(
+                store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: durableRecord, appliedRecord: appliedRecord)
         else { return }
+        barrier.noted = durableRecord
+        if barrier.noted >= barrier.lastChange { barrier.noteDue = .never }
         let firstVector = vectorList.count
         vectorList.append(write.memory, write.bytes)
         emitWrite(
@@ -33,7 +37,7 @@ extension PartStore {
         if moves {
             ownMarks.hit(.halfSwitched)
             log.move(to: target)
-            beginSnapshot(tailRecord: log.nextRecord, tailChain: log.chain)
+            beginSnapshot()
         }
     }
 
@@ -83,6 +87,7 @@ extension PartStore {
         if record.kind == .create, let object = ObjectCodec.decodeCreation(source) { pendingNames.removeAll { $0 == object.name } }
         invariant(state.apply(record, source, number: slot.recordNumber), "record \(slot.recordNumber) does not fit the state")
         appliedRecord = slot.recordNumber
+        if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
         if mutated(.reusesBlockEarly) { state.freed.release(upTo: .max, to: &allocator) }
     }

@@ -6,7 +6,7 @@ extension PartStore {
         if hasFailed { return .diskFailed }
         guard state.objects.find(record.name) == nil, !pendingNames.contains(record.name) else { return .alreadyExists }
         guard state.objects.count + pendingNames.count < Limits.objectsMax else { return .overloaded }
-        guard state.imageBytesBound + UInt64(ObjectCodec.imageBytesMax) <= superblock.geometry.halfBytes / 2 else { return .noSpace }
+        guard imageHasRoom(for: UInt64(ObjectCodec.imageBytesMax)) else { return .noSpace }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         let number = ObjectNumber(nextObject)
         nextObject += 1

@@ -23,6 +23,7 @@ public struct PartStore: ~Copyable {
     static let noTag = UInt32.max
 
     let options: Options
+    let doubtsMax: Int
     let isVolatile: Bool
     var superblock: Superblock
     var state: StoreState
@@ -67,6 +68,8 @@ public struct PartStore: ~Copyable {
         options: Options
     ) {
         self.options = options
+        // What a crash left behind may be more than a changed limit; it must stay.
+        doubtsMax = max(min(options.doubtsMax, superblock.geometry.doubtsMax), state.doubts.count)
         self.isVolatile = isVolatile
         self.superblock = superblock
         nextObject = max(superblock.nextObject, state.objects.next)
@@ -78,6 +81,9 @@ public struct PartStore: ~Copyable {
         slots = RequestSlots(count: options.requestsMax)
         reads = ReadSlots(count: options.requestsMax)
         vectorList = VectorList()
+        // All that was found is durable by now, and the log shall say so.
+        barrier.lastChange = appliedRecord
+        if appliedRecord > 0 { barrier.noteDue = .zero }
     }
 
     // MARK: Identity
@@ -180,7 +186,7 @@ public struct PartStore: ~Copyable {
         if hasFailed { return .never }
         if state.needsSweep { return now }
         let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
-        return min(barrier.due, waits, objectsWithMark.isEmpty ? .never : barrier.marksDue)
+        return min(barrier.due, waits, barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
     }
 
     private func checkOrder() {
@@ -196,7 +202,7 @@ public struct PartStore: ~Copyable {
         let used = superblock.geometry.dataBlocks - allocator.freeBlocks
         invariant(held <= used, "\(held) blocks are referred to, only \(used) are in use")
         invariant(hasFailed || used - held <= UInt64(admittedBlocks), "\(used - held) blocks are lost, \(admittedBlocks) are on their way")
-        invariant(state.doubts.count + admittedBlocks <= options.doubtsMax, "more in doubt than the limit")
+        invariant(state.doubts.count + admittedBlocks <= doubtsMax, "more in doubt than the limit")
     }
 
     /// Nothing under way and nothing waiting: what a quiet store looks like.

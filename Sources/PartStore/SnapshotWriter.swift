@@ -28,6 +28,8 @@ struct SnapshotWriter: ~Copyable {
         case superblock
         case superblockWritten
         case superblockFlushing
+        /// The first copy is durable; the second one follows, so that neither is ever older than a half of the log is reused.
+        case secondSuperblock
     }
 
     static let magic: UInt32 = 0x4753_5352
@@ -71,26 +73,29 @@ extension PartStore {
         return log.offset - log.tailStart > room / 2
     }
 
-    /// Where the log goes on in the other half: behind room for the snapshot. What is applied while it is written makes it larger by at
-    /// most one and a half times those records, and of them an eighth of a half is let in.
+    /// Where the log goes on in the other half: behind room for the snapshot. What is applied while it is written makes it larger by less
+    /// than four times those records (a zero record of 80 bytes may split a run and open three pages), and of them a sixteenth of a half
+    /// is let in. Segments are padded to blocks.
     var snapshotReserve: Int {
-        let bound = Int(state.imageBytesBound) + Int(superblock.geometry.halfBytes) / 4
-        return roundUp(bound + bound / 32, to: Block.bytes)
+        let halfBytes = Int(superblock.geometry.halfBytes)
+        let bound = Int(state.imageBytesBound) + doubtsMax * PageImage.doubtBytes
+        let reserve = roundUp(bound + bound / 32 + halfBytes / 4 + 4 * Block.bytes, to: Block.bytes)
+        invariant(reserve < halfBytes, "a state of \(bound) bytes cannot be written to half a log of \(halfBytes)")
+        return reserve
     }
 
     var snapshotStallsLog: Bool {
-        snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 8
+        snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 16
     }
 
-    /// The log has moved; the snapshot of what stood before begins when that is applied. `tailRecord` and `tailChain` are those of the
-    /// first batch in this half. After a mount that is not the next one: what the half holds by then stays in front of it, and a replay
-    /// passes over the records that the snapshot holds.
-    mutating func beginSnapshot(tailRecord: UInt64, tailChain: UInt32) {
+    /// The log has moved; the snapshot of what stands now begins when that is applied. The tail begins where the log entered this half,
+    /// also when a restart goes on with a snapshot that a crash broke off.
+    mutating func beginSnapshot() {
         snapshot.phase = .waiting
         snapshot.switchRecord = log.nextRecord - 1
         snapshot.tailOffset = log.tailStart
-        snapshot.tailRecord = tailRecord
-        snapshot.tailChain = tailChain
+        snapshot.tailRecord = log.tailRecord
+        snapshot.tailChain = log.tailChain
         snapshot.offset = 0
         snapshot.nextPage = 0
     }
@@ -103,7 +108,7 @@ extension PartStore {
             snapshot.phase = .objects
             writeObjects()
         case .pages: writePages()
-        case .idle, .objects, .written, .flushing, .superblock, .superblockWritten, .superblockFlushing: break
+        case .idle, .objects, .written, .flushing, .superblock, .superblockWritten, .superblockFlushing, .secondSuperblock: break
         }
     }
 
@@ -179,16 +184,18 @@ extension PartStore {
 
     mutating func snapshotFlushEnds() {
         switch snapshot.phase {
-        case .flushing: writeSuperblock()
+        case .flushing:
+            changeSuperblock()
+            writeSuperblock(0)
+            snapshot.phase = .superblock
         case .superblockFlushing:
-            snapshot.phase = .idle
-            counters.snapshots += 1
-            ownMarks.hit(.snapshotFinished)
-        case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten: break
+            writeSuperblock(1)
+            snapshot.phase = .secondSuperblock
+        case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten, .secondSuperblock: break
         }
     }
 
-    private mutating func writeSuperblock() {
+    private mutating func changeSuperblock() {
         superblock.revision += 1
         superblock.snapshotHalf = UInt32(log.half)
         superblock.snapshotBytes = UInt64(snapshot.offset)
@@ -196,17 +203,25 @@ extension PartStore {
         superblock.tailRecord = snapshot.tailRecord
         superblock.tailChain = snapshot.tailChain
         superblock.nextObject = nextObject
+    }
+
+    private mutating func writeSuperblock(_ copy: Int) {
         superblock.encode(to: snapshot.buffer)
         let firstVector = vectorList.count
         vectorList.append(snapshot.buffer, Block.bytes)
-        let copy = Geometry.superblocks[Int(superblock.revision % 2)]
-        emitWrite(.superblock, 0, offset: copy * UInt64(Block.bytes), firstVector: firstVector, bytes: Block.bytes)
-        snapshot.phase = .superblock
+        emitWrite(
+            .superblock, 0, offset: Geometry.superblocks[copy] * UInt64(Block.bytes), firstVector: firstVector, bytes: Block.bytes)
         snapshot.isWriting = true
     }
 
     mutating func superblockDone() {
         snapshot.isWriting = false
-        snapshot.phase = .superblockWritten
+        if snapshot.phase == .superblock {
+            snapshot.phase = .superblockWritten
+        } else {
+            snapshot.phase = .idle
+            counters.snapshots += 1
+            ownMarks.hit(.snapshotFinished)
+        }
     }
 }

@@ -35,7 +35,7 @@ public enum StoreFile {
     ) async throws(Failure) -> PartStore {
         let world = operations.world
         var loader = try await StoreLoader(operations, disk: disk, path: path)
-        var state = try await loader.rebuild()
+        var state = try await loader.rebuild(distrusts: afterFailure)
         let allocator = try allocator(for: &state, loader.superblock.geometry)
         state.freed.removeAll()
         state.forgetImages()
@@ -44,7 +44,7 @@ public enum StoreFile {
         var superblock = loader.superblock
         superblock.revision += 1
         superblock.mountCounter += 1
-        let isSameBoot = !afterFailure && superblock.hostBoot == world.hostBoot && superblock.boot != .zero && world.hostBoot != .zero
+        let isSameBoot = !afterFailure && !loader.lostPower
         if !isSameBoot {
             superblock.boot = Identifier(wallClockMilliseconds: world.wallClockMilliseconds, random: (world.random(), world.random()))
         }
@@ -53,7 +53,8 @@ public enum StoreFile {
         try await write(superblock, operations, disk)
 
         var log = LogWriter(
-            half: loader.half, offset: loader.offset, tailStart: loader.tailStart, chain: loader.chain, nextRecord: loader.nextRecord)
+            half: loader.half, offset: loader.offset, chain: loader.chain, nextRecord: loader.nextRecord, tailStart: loader.tailStart,
+            tailRecord: loader.tailRecord, tailChain: loader.tailChain)
         let lastBlock = PageBuffer(bytes: Block.bytes)
         if loader.offset % Block.bytes != 0 {
             let start = superblock.geometry.halfStart(loader.half) + UInt64(loader.offset / Block.bytes * Block.bytes)
@@ -65,7 +66,7 @@ public enum StoreFile {
         let goesOn = loader.half != Int(superblock.snapshotHalf)
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
-        if goesOn { store.beginSnapshot(tailRecord: loader.tailRecord, tailChain: loader.tailChain) }
+        if goesOn { store.beginSnapshot() }
         if loader.isTorn { store.ownMarks.hit(.tailTorn) }
         if loader.newVoid != nil { store.ownMarks.hit(.recordsVoided) }
         if goesOn { store.ownMarks.hit(.snapshotRestarted) }
@@ -84,9 +85,10 @@ public enum StoreFile {
         record.encode(to: buffer.base, bytes: LogRecord.headBytes)
         log.begin()
         _ = log.add(buffer.base, LogRecord.headBytes)
-        guard let batch = log.seal(store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: first - 1) else {
-            unreachable("the batch holds a record")
-        }
+        guard
+            let batch = log.seal(
+                store: superblock.store, mountCounter: superblock.mountCounter, durableRecord: first - 1, appliedRecord: first - 1)
+        else { unreachable("the batch holds a record") }
         let memory = UnsafeMutableRawBufferPointer(start: batch.memory, count: batch.bytes)
         try await operations.write(disk, at: superblock.geometry.halfStart(log.half) + UInt64(batch.offset), from: memory)
         try await operations.flush(disk)
@@ -96,9 +98,11 @@ public enum StoreFile {
     private static func write(_ superblock: Superblock, _ operations: Operations, _ disk: DiskID) async throws(Failure) {
         let buffer = PageBuffer(bytes: Block.bytes)
         superblock.encode(to: buffer.base)
-        try await operations.write(
-            disk, at: Geometry.superblocks[Int(superblock.revision % 2)] * UInt64(Block.bytes), from: buffer.bytes)
-        try await operations.flush(disk)
+        // One after the other: at any time one copy is whole, and afterwards both are current.
+        for copy in Geometry.superblocks {
+            try await operations.write(disk, at: copy * UInt64(Block.bytes), from: buffer.bytes)
+            try await operations.flush(disk)
+        }
     }
 
     /// Every block that the state refers to is in use, once.

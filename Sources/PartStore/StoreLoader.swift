@@ -3,9 +3,10 @@ import Environment
 
 /// Rebuilds a store from its disk: one snapshot and one tail of the log. Reads only; mounting is `StoreFile`'s.
 ///
-/// The log is kept up to the first batch that is damaged and, of what was not known durable, up to the first record whose data is not on
-/// the disk. Both are what a loss of power leaves behind. A damaged batch that is followed by one that knows it durable is not: that log
-/// has rotted, and nothing is guessed.
+/// The log is kept up to the first batch that is damaged and, of what may have been lost, up to the first record whose data is not on the
+/// disk. What may have been lost is, after a loss of power, what was not known durable; after a mere crash, what was not known complete.
+/// Data that should be there and is not has rotted: the record stays, and reading it is an error. A damaged batch that is followed by one
+/// that knows it durable has rotted too: that log is refused, and nothing is guessed.
 struct StoreLoader: ~Copyable {
     struct TailRecord {
         var number: UInt64
@@ -24,12 +25,12 @@ struct StoreLoader: ~Copyable {
     private var records: ContiguousArray<TailRecord> = []
     private var voids: [ClosedRange<UInt64>] = []
     private(set) var durableRecord: UInt64 = 0
+    private var completeRecord: UInt64 = 0
     // Where the log goes on
     private(set) var half = 0
     private(set) var offset = 0
     private(set) var tailStart = 0
-    /// Of the first batch there: its number, and the check before it.
-    private(set) var tailRecord: UInt64 = 1
+    private(set) var tailRecord: UInt64 = 0
     private(set) var tailChain: UInt32 = 0
     private(set) var chain: UInt32 = 0
     private(set) var nextRecord: UInt64 = 1
@@ -72,13 +73,19 @@ struct StoreLoader: ~Copyable {
         return best
     }
 
-    /// The state after the longest prefix of the log that is whole.
-    mutating func rebuild(verifyingTail: Bool = true) async throws(Failure) -> StoreState {
+    /// Whether a disk's cache may have lost something since the store was written to.
+    var lostPower: Bool {
+        superblock.hostBoot != operations.world.hostBoot || superblock.hostBoot == .zero || superblock.boot == .zero
+    }
+
+    /// The state after the longest prefix of the log that is whole. `distrusts`: as after a loss of power, because the disk has failed.
+    mutating func rebuild(verifyingTail: Bool = true, distrusts: Bool = false) async throws(Failure) -> StoreState {
         try await scanTail()
         while true {
             var state = try await loadSnapshot()
             try replay(into: &state)
-            guard verifyingTail, let lost = try await firstLost(state) else { return state }
+            let trusted = max(objectsRecord, lostPower || distrusts ? durableRecord : max(durableRecord, completeRecord))
+            guard verifyingTail, let lost = try await firstLost(state, trusted) else { return state }
             cut(at: lost)
         }
     }
@@ -103,11 +110,11 @@ struct StoreLoader: ~Copyable {
         var windowStart = 0
         var windowBytes = 0
         while offset < halfBytes {
-            if offset + LogBatch.bytesMax + 2 * Block.bytes > windowStart + windowBytes, windowStart + windowBytes < halfBytes || windowBytes == 0 {
+            let ahead = offset + 2 * LogBatch.bytesMax + 4 * Block.bytes
+            if ahead > windowStart + windowBytes, windowStart + windowBytes < halfBytes || windowBytes == 0 {
                 windowStart = offset & ~(Block.bytes - 1)
                 windowBytes = min(window.bytes.count, halfBytes - windowStart)
-                try await operations.read(
-                    disk, at: geometry.halfStart(half) + UInt64(windowStart), into: UnsafeMutableRawBufferPointer(rebasing: window.bytes[..<windowBytes]))
+                await readLog(half, windowStart, into: UnsafeMutableRawBufferPointer(rebasing: window.bytes[..<windowBytes]))
             }
             let base = UnsafeRawPointer(window.base)
             // Directly behind the batch before, or at the next block.
@@ -119,13 +126,15 @@ struct StoreLoader: ~Copyable {
             }
             guard let (batch, check) = found else {
                 isTorn = begins(base, offset - windowStart, windowBytes) || begins(base, start - windowStart, windowBytes)
-                try refuseRot(base, windowBytes, from: offset - windowStart)
+                if let later = laterBatch(base, from: offset - windowStart + 8, to: windowBytes, step: 8) { throw rotten(later) }
+                if offset - tailStart > (halfBytes - tailStart) / 4, let later = await laterBatchInOtherHalf(window) { throw rotten(later) }
                 return false
             }
             offset = start
             let source = base + (start - windowStart)
             mountCounter = batch.mountCounter
             durableRecord = max(durableRecord, batch.durableRecord)
+            completeRecord = max(completeRecord, batch.appliedRecord)
             chain = check
             let moves = try take(batch, source)
             offset += batch.bytes
@@ -175,20 +184,51 @@ struct StoreLoader: ~Copyable {
         return moves
     }
 
-    /// The log ends here. If a later batch says that more was durable, it has not ended, it is damaged.
-    private func refuseRot(_ window: UnsafeRawPointer, _ bytes: Int, from start: Int) throws(Failure) {
-        var position = start + 8
-        while position + LogBatch.headBytes <= min(bytes, start + 2 * LogBatch.bytesMax) {
-            if let (batch, _) = LogBatch.decode(window + position, available: bytes - position, store: superblock.store),
+    /// Reads a piece of the log area. Of what cannot be read the rest is taken: a bad sector beyond the end of the log is no harm, and one
+    /// within it is found by the checks.
+    private func readLog(_ half: Int, _ start: Int, into memory: UnsafeMutableRawBufferPointer) async {
+        do throws(Failure) {
+            try await operations.read(disk, at: geometry.halfStart(half) + UInt64(start), into: memory)
+        } catch {
+            guard memory.count > Block.bytes else {
+                memory.initializeMemory(as: UInt8.self, repeating: 0)
+                return
+            }
+            let middle = memory.count / 2 / Block.bytes * Block.bytes
+            await readLog(half, start, into: UnsafeMutableRawBufferPointer(rebasing: memory[..<middle]))
+            await readLog(half, start + middle, into: UnsafeMutableRawBufferPointer(rebasing: memory[middle...]))
+        }
+    }
+
+    /// The log ends here, or it is damaged: a batch that was written later says so if it knows that more was durable.
+    private func laterBatch(_ window: UnsafeRawPointer, from start: Int, to end: Int, step: Int) -> LogBatch? {
+        for position in stride(from: start, to: end - LogBatch.headBytes, by: step) {
+            if let (batch, _) = LogBatch.decode(window + position, available: end - position, store: superblock.store),
                 batch.firstRecord > nextRecord, batch.mountCounter >= mountCounter, batch.durableRecord >= nextRecord
             {
-                throw Failure(
-                    .damaged,
-                    "the log is damaged at record \(nextRecord), which was durable: records up to \(batch.durableRecord) would be lost; restore the store from its other members"
-                )
+                return batch
             }
-            position += 8
         }
+        return nil
+    }
+
+    /// The damaged batch may have been the one that led to the other half. The log enters that at a block of its own.
+    private func laterBatchInOtherHalf(_ window: PageBuffer) async -> LogBatch? {
+        var start = 0
+        while start < Int(geometry.halfBytes) {
+            let bytes = min(window.bytes.count, Int(geometry.halfBytes) - start)
+            await readLog(1 - half, start, into: UnsafeMutableRawBufferPointer(rebasing: window.bytes[..<bytes]))
+            if let batch = laterBatch(UnsafeRawPointer(window.base), from: 0, to: bytes, step: Block.bytes) { return batch }
+            start += bytes
+        }
+        return nil
+    }
+
+    private func rotten(_ later: LogBatch) -> Failure {
+        Failure(
+            .damaged,
+            "the log is damaged at record \(nextRecord), which was durable: records up to \(later.durableRecord) would be lost; "
+                + "restore the store from its other members")
     }
 
     /// Record `number` and what follows in its batch do not count.
@@ -294,9 +334,9 @@ struct StoreLoader: ~Copyable {
         guard isSound else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
     }
 
-    /// The oldest record behind the last durable one whose data is referred to and is not on the disk.
-    private func firstLost(_ state: borrowing StoreState) async throws(Failure) -> UInt64? {
-        var pieces = unverified(state)
+    /// The oldest record behind the trusted ones whose data is referred to and is not on the disk.
+    private func firstLost(_ state: borrowing StoreState, _ trusted: UInt64) async throws(Failure) -> UInt64? {
+        var pieces = unverified(state, trusted)
         pieces.sort { $0.block < $1.block }
         let buffer = PageBuffer(bytes: Limits.frameBytesMax)
         var lost: UInt64?
@@ -327,13 +367,13 @@ struct StoreLoader: ~Copyable {
         var record: UInt64
     }
 
-    /// Blocks of records that are not known durable, as far as the state refers to them. What was replaced and forgotten may have been
+    /// Blocks of records that may have been lost, as far as the state refers to them. What was replaced and forgotten may have been
     /// given out again; it was durable then.
-    private func unverified(_ state: borrowing StoreState) -> [Piece] {
+    private func unverified(_ state: borrowing StoreState, _ trusted: UInt64) -> [Piece] {
         tail.withUnsafeBytes { bytes in
             var pieces: [Piece] = []
             guard let base = bytes.baseAddress else { return pieces }
-            for entry in records where entry.number > max(durableRecord, objectsRecord) && !isVoid(entry.number) {
+            for entry in records where entry.number > trusted && !isVoid(entry.number) {
                 let source = base + entry.offset
                 guard let (record, _) = LogRecord.decode(source, available: entry.bytes, geometry: geometry), record.kind == .write,
                     state.objects.contains(record.object)

@@ -20,10 +20,10 @@ struct StoreState: ~Copyable {
     private(set) var needsSweep = false
     private var sweepCursor: UInt32 = 0
 
-    /// An upper bound of the bytes that the state takes when written compactly.
+    /// An upper bound of the bytes that the state takes when written compactly, apart from what is in doubt.
     var imageBytesBound: UInt64 {
-        map.mappedBlocks * UInt64(PageImage.runBytes + 4) + UInt64(map.pageCount) * UInt64(PageImage.headBytes + PageImage.runBytes)
-            + UInt64(doubts.count) * UInt64(PageImage.doubtBytes) + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
+        map.presentBlocks * UInt64(PageImage.runBytes) + map.mappedBlocks * 4 + UInt64(map.pageCount) * UInt64(PageImage.headBytes + 8)
+            + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
@@ -35,7 +35,7 @@ struct StoreState: ~Copyable {
             objects.insert(record.object, ObjectTable.State(record: object))
             return true
         }
-        if record.kind == .switchHalf || record.kind == .void { return true }
+        if record.kind == .switchHalf || record.kind == .void || record.kind == .note { return true }
         guard objects.contains(record.object) else { return false }
         switch record.kind {
         case .write, .zero:
@@ -47,7 +47,7 @@ struct StoreState: ~Copyable {
             objects[record.object].record.bytes = record.argument
             trim(record.object, to: record.argument, number)
         case .fence: fence(record, number)
-        case .create, .switchHalf, .void: unreachable("handled above")
+        case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true
     }
@@ -164,8 +164,7 @@ struct StoreState: ~Copyable {
         while let entry = doubts.popPassed(mark, from: &current) {
             objects[object].doubts = current
             forget(entry, object, number)
-            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version)
-            {
+            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version) {
                 if older.isOrphan { marks.hit(.orphansForgotten) }
                 forget(older, object, number)
             }

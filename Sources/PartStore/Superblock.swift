@@ -1,6 +1,7 @@
 import Base
 
-/// The root of a store: who it is, where its log begins. Two copies, written in turn, so that one is always whole.
+/// The root of a store: who it is, where its log begins. Two copies, written one after the other and flushed in between: one is always
+/// whole, and neither is older than what has been overwritten since.
 ///
 ///     offset bytes field
 ///          0     8 magic "RAWSTOR1"

@@ -47,7 +47,9 @@ struct Listener {
             if isLive < 0 { throw failure(.unix(path: path), -isLive) }
             // Left behind by a process that was killed.
             rs_unlink(path)
-        case _: throw Failure(.alreadyExists, "cannot listen on \(path): a file of that name exists and is not a socket; remove it, or use another path")
+        case _:
+            throw Failure(
+                .alreadyExists, "cannot listen on \(path): a file of that name exists and is not a socket; remove it, or use another path")
         }
         let descriptor = rs_listen(&address, backlog)
         if descriptor < 0 { throw failure(.unix(path: path), -descriptor) }
@@ -79,7 +81,8 @@ struct Listener {
         switch code {
         case ErrorCode.addressInUse: Failure(.busy, "cannot listen on \(endpoint): another process does; stop it, or use another port")
         case ErrorCode.accessDenied, ErrorCode.notPermitted:
-            Failure(.permissionDenied, "cannot listen on \(endpoint): permission denied; use a port above 1023 or a directory that is yours")
+            Failure(
+                .permissionDenied, "cannot listen on \(endpoint): permission denied; use a port above 1023 or a directory that is yours")
         case _: Failure(.invalidArgument, "cannot listen on \(endpoint): \(ErrorCode.text(code))")
         }
     }

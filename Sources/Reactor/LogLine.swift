@@ -51,7 +51,8 @@ enum LogLine {
             case "\n": result += "\\n"
             case "\t": result += "\\t"
             case "\"" where quoted, "\\" where quoted: result += "\\\(scalar)"
-            case _ where scalar.value < 0x20 || scalar.value == 0x7f: result += "\\x\(scalar.value < 16 ? "0" : "")\(String(scalar.value, radix: 16))"
+            case _ where scalar.value < 0x20 || scalar.value == 0x7f:
+                result += "\\x\(scalar.value < 16 ? "0" : "")\(String(scalar.value, radix: 16))"
             case _: result.unicodeScalars.append(scalar)
             }
         }

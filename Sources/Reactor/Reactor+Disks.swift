@@ -40,7 +40,8 @@ extension Reactor {
         slot.pointee.setVectors(vectors)
         slot.pointee.offset = offset
         invariant(
-            disks.isAligned(disk.index, offset | UInt64(slot.pointee.bytes)), "\(slot.pointee.bytes) bytes at \(offset) are not whole sectors")
+            disks.isAligned(disk.index, offset | UInt64(slot.pointee.bytes)),
+            "\(slot.pointee.bytes) bytes at \(offset) are not whole sectors")
         slot.pointee.buffer = slot.pointee.vectorCount == 1 ? registeredBuffer(slot.pointee.address, slot.pointee.bytes) : -1
         queueTransfer(index)
     }

@@ -379,7 +379,8 @@ private func openRing(depth: Int, owned: Bool) throws(Failure) -> OpaquePointer 
     case ErrorCode.invalid:
         throw Failure(.unsupported, "io_uring refuses a queue of depth \(depth): use 1 to 32768, on Linux 6.1 or newer")
     case ErrorCode.noMemory:
-        throw Failure(.outOfMemory, "no memory for an io_uring of depth \(depth): use a smaller one, or raise the memory lock limit (ulimit -l)")
+        throw Failure(
+            .outOfMemory, "no memory for an io_uring of depth \(depth): use a smaller one, or raise the memory lock limit (ulimit -l)")
     case let code: throw Failure(.outOfMemory, "io_uring cannot be set up: \(ErrorCode.text(code))")
     }
 }

@@ -13,7 +13,9 @@ final class BlockStore {
     init(bytes: UInt64) {
         blocks = Block.count(covering: bytes)
         leaves = Int(blocks) / Self.leafBlocks + 1
-        guard let memory = rs_sim_map(leaves * MemoryLayout<UnsafeRawPointer>.size) else { unreachable("no memory for a disk of \(bytes) bytes") }
+        guard let memory = rs_sim_map(leaves * MemoryLayout<UnsafeRawPointer>.size) else {
+            unreachable("no memory for a disk of \(bytes) bytes")
+        }
         top = memory.bindMemory(to: UnsafeMutablePointer<UnsafeMutableRawPointer?>?.self, capacity: leaves)
     }
 

@@ -94,7 +94,9 @@ public final class Media {
     }
 
     public func write(_ offset: UInt64, _ contents: [UInt8]) {
-        invariant(offset % UInt64(Block.sectorBytes) == 0 && contents.count % Block.sectorBytes == 0, "whole sectors: \(offset) \(contents.count)")
+        invariant(
+            offset % UInt64(Block.sectorBytes) == 0 && contents.count % Block.sectorBytes == 0, "whole sectors: \(offset) \(contents.count)"
+        )
         let data = UnsafeMutableRawPointer.allocate(byteCount: max(1, contents.count), alignment: 16)
         contents.withUnsafeBytes { data.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(data), byteCount: contents.count) }
         land(offset, data, contents.count)
@@ -179,7 +181,9 @@ public final class Media {
     /// Whether no unflushed write touches the range.
     public func isSettled(_ offset: UInt64, _ count: Int) -> Bool {
         for index in head..<entries.count
-        where entries[index].offset < offset + UInt64(count) && offset < entries[index].offset + UInt64(entries[index].bytes) { return false }
+        where entries[index].offset < offset + UInt64(count) && offset < entries[index].offset + UInt64(entries[index].bytes) {
+            return false
+        }
         return true
     }
 }

@@ -103,7 +103,8 @@ public final class SimDisk {
         let bytes = vectors == nil ? Int(length) : slots[slot].vectors.bytes
         slots[slot].bytes = bytes
         invariant(
-            offset % UInt64(Block.sectorBytes) == 0 && bytes % Block.sectorBytes == 0, "\(kind) at \(offset) of \(bytes) bytes is not in sectors")
+            offset % UInt64(Block.sectorBytes) == 0 && bytes % Block.sectorBytes == 0,
+            "\(kind) at \(offset) of \(bytes) bytes is not in sectors")
         underWay += 1
         universe.trace.fold(UInt64(kind.rawValue) << 56 | UInt64(UInt32(bitPattern: number)) << 32 | UInt64(ticket.token))
         universe.trace.fold(offset)
@@ -206,7 +207,9 @@ public final class SimDisk {
             forEachSector(start, Int(end - start)) { sector, _ in
                 if universe.random.coin() { return }
                 let position = sector * UInt64(Block.sectorBytes)
-                copy(data + Int(position - slots[index].offset), Block.sectorBytes, to: slots[slot].vectors, at: Int(position - offset), of: bytes)
+                copy(
+                    data + Int(position - slots[index].offset), Block.sectorBytes, to: slots[slot].vectors, at: Int(position - offset),
+                    of: bytes)
             }
         }
     }

@@ -313,7 +313,9 @@ public final class SimWorld: World, @unchecked Sendable {
         guard isAlive else { throw Failure(.closed, "process \(name) has ended") }
         var found = host.disk(path)
         if case .create(let bytes) = mode {
-            if universe.strikes(universe.faults.createFull, .createFull) { throw Failure(.noSpace, "\(path): no space left for \(bytes) bytes") }
+            if universe.strikes(universe.faults.createFull, .createFull) {
+                throw Failure(.noSpace, "\(path): no space left for \(bytes) bytes")
+            }
             if let existing = found {
                 if existing.isBlockDevice {
                     if bytes != 0, bytes != existing.media.bytes {

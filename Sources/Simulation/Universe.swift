@@ -253,7 +253,8 @@ public final class Universe {
         }
         events += 1
         eventsOfThisInstant += 1
-        invariant(eventsOfThisInstant < Self.eventsPerInstantMax, "\(eventsOfThisInstant) events and no time passes at \(now), seed \(seed)")
+        invariant(
+            eventsOfThisInstant < Self.eventsPerInstantMax, "\(eventsOfThisInstant) events and no time passes at \(now), seed \(seed)")
         if event.kind.isWork { lastWork = now }
         trace.fold(event.time)
         trace.fold(UInt64(event.kind.rawValue) << 60 | UInt64(UInt32(bitPattern: event.a)) << 28 ^ UInt64(UInt32(bitPattern: event.b)))

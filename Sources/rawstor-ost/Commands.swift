@@ -45,6 +45,8 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
         guard cluster != nil else { throw Failure(.invalidArgument, "'\(text)' is no UUID; leave --cluster out for a new cluster") }
     }
     return try inWorld { reactor throws(Failure) in
+        // Before anything is made: a file of an impossible size would be left behind.
+        if bytes > 0 { _ = try Geometry(diskBytes: bytes) }
         let disk = try reactor.openDisk(path, .create(bytes: bytes))
         let chosen =
             cluster ?? Identifier(wallClockMilliseconds: reactor.wallClockMilliseconds, random: (reactor.random(), reactor.random()))

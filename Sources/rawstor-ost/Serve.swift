@@ -90,7 +90,7 @@ private func patiently<Value>(
 /// SIGTERM or SIGINT, as something to wait for.
 private final class StopSignal: CompletionSink {
     private var number: Int32?
-    private var waiter: UnsafeContinuation<Int32, Never>?
+    private var waiter: UnsafeContinuation<Void, Never>?
 
     init(_ reactor: Reactor) throws(Failure) {
         try reactor.onSignal([2, 15], Ticket(reactor.attach(self), 0))
@@ -98,14 +98,14 @@ private final class StopSignal: CompletionSink {
 
     func completed(_ token: UInt32, result: Int32) {
         number = result
-        waiter?.resume(returning: result)
+        waiter?.resume()
         waiter = nil
     }
 
     func batchEnded() {}
 
     func wait() async -> Int32 {
-        if let number { return number }
-        return await withUnsafeContinuation { waiter = $0 }
+        await suspend(while: { number == nil }) { waiter = $0 }
+        return number ?? 0
     }
 }

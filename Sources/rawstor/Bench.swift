@@ -75,8 +75,7 @@ func benchVolume(_ invocation: Invocation) throws(Failure) {
             result = .success(try await BenchRun(reactor, volume, plan, timeout).run())
         } catch { result = .failure(error) }
         volume.onCompletion = nil
-        await volume.close()
-        return try result.get()
+        return try await leave(volume, result)
     }
     invocation.answer(result.json, result.text)
 }
@@ -177,7 +176,7 @@ private final class BenchRun {
         end = start + .seconds(plan.seconds)
         for slot in 0..<plan.depth { submit(slot) }
         volume.kick()
-        if active > 0 { await withUnsafeContinuation { waiter = $0 } }
+        await suspend(while: { active > 0 }) { waiter = $0 }
         if let failure { throw failure }
         return BenchResult(
             plan: plan, time: reactor.now - start, processorNanoseconds: rs_processor_nanoseconds() - processor, operations: operations,

@@ -65,8 +65,7 @@ private final class ExportJob {
         let volume = try await Volume.open(reactor, address, options)
         let result: Result<ExportResult, Failure>
         do throws(Failure) { result = .success(try await copy(volume)) } catch { result = .failure(error) }
-        await volume.close()
-        return try result.get()
+        return try await leave(volume, result)
     }
 
     private func warnOfWriter() async throws(Failure) {
@@ -107,7 +106,7 @@ private final class ExportJob {
         } catch {
             // Removed at once: waiting for what is under way may take long.
             file.discard()
-            do throws(Failure) { try await slots.drain(from: 0) } catch {}
+            await slots.settle(after: error)
             throw error
         }
         withExtendedLifetime(interruption) {}

@@ -90,10 +90,8 @@ private final class ImportJob {
 
     /// The volume was made for this import, and nobody can want half of it.
     private func removeUnfinished(_ catalogue: OSTCatalogue, _ failure: Failure) async -> Failure {
-        // After a time-out there may be nobody to answer: not another full wait.
-        let patient = failure.status != .unreachable && failure.status != .deadlineExceeded
         var left = "; the volume '\(name)' is incomplete, remove it with: rawstor volume rm \(address)"
-        if patient {
+        if !failure.isSilence {
             do throws(Failure) {
                 try await catalogue.remove(name)
                 left = "; the unfinished volume '\(name)' was removed"
@@ -115,8 +113,7 @@ private final class ImportJob {
             result = .success(try await copy(to: volume))
             withExtendedLifetime(interruption) {}
         } catch { result = .failure(error) }
-        await volume.close()
-        return try result.get()
+        return try await leave(volume, result)
     }
 
     private func check(_ volume: Volume, _ catalogue: OSTCatalogue) async throws(Failure) {
@@ -145,12 +142,11 @@ private final class ImportJob {
         do throws(Failure) {
             bytes = try await copySource(to: volume, slots, &piece, progress)
             if !isFresh { try await clear(volume, from: bytes, slots, &piece) }
+            try await slots.drain(from: piece)
         } catch {
-            // What is under way owns memory of the slots.
-            do throws(Failure) { try await slots.drain(from: piece) } catch {}
+            await slots.settle(after: error)
             throw error
         }
-        try await slots.drain(from: piece)
         try await volume.flush(deadline: timeout)
         return ImportResult(volumeBytes: volumeBytes, bytes: bytes, dataBytes: dataBytes, time: progress.elapsed)
     }
@@ -172,10 +168,8 @@ private final class ImportJob {
             piece += 1
             let wanted = Int(min(UInt64(TransferSlots.pieceBytes), room - offset))
             let count = try await source.read(into: UnsafeMutableRawBufferPointer(rebasing: slot.memory[..<wanted]), at: offset)
-            let padded = roundUp(count, to: Block.sectorBytes)
-            for index in count..<padded { slot.memory[index] = 0 }
             let start = offset
-            if count > 0 { slot.start { () throws(Failure) in try await self.write(volume, slot.memory, padded, at: start) } }
+            if count > 0 { slot.start { () throws(Failure) in try await self.write(volume, slot.memory, count, at: start) } }
             offset += UInt64(count)
             progress.update(offset)
             if count < wanted { break }
@@ -204,8 +198,11 @@ private final class ImportJob {
 
     /// One piece: runs of data are written; runs of zeros are skipped where there are zeros already.
     private func write(
-        _ volume: Volume, _ memory: UnsafeMutableRawBufferPointer, _ count: Int, at offset: UInt64
+        _ volume: Volume, _ memory: UnsafeMutableRawBufferPointer, _ bytes: Int, at offset: UInt64
     ) async throws(Failure) {
+        // The last sector of a source may be filled up with zeros.
+        let count = roundUp(bytes, to: Block.sectorBytes)
+        for index in bytes..<count { memory[index] = 0 }
         var start = 0
         while start < count {
             let isZero = isZeroBlock(memory, start, count)
@@ -214,7 +211,7 @@ private final class ImportJob {
             let place = offset + UInt64(start)
             if !isZero {
                 try await volume.write(at: place, from: UnsafeMutableRawBufferPointer(rebasing: memory[start..<end]), deadline: timeout)
-                dataBytes += UInt64(end - start)
+                dataBytes += UInt64(min(end, bytes) - start)
             } else if !isFresh {
                 try await volume.writeZeroes(at: place, bytes: UInt64(end - start), deadline: timeout)
             }

@@ -122,3 +122,15 @@ func inCatalogue<Value>(
         return try await body(catalogue)
     }
 }
+
+extension Failure {
+    /// There is nobody to say goodbye to: that would only be another wait.
+    var isSilence: Bool { status == .unreachable || status == .deadlineExceeded }
+}
+
+/// Closes the volume and hands on the result. A daemon that is silent is not waited for; the end of the world breaks the connection.
+func leave<Value>(_ volume: Volume, _ result: Result<Value, Failure>) async throws(Failure) -> Value {
+    if case .failure(let failure) = result, failure.isSilence { throw failure }
+    await volume.close()
+    return try result.get()
+}

@@ -33,7 +33,6 @@ enum JSON {
             case "\t": quoted += "\\t"
             case _ where scalar.value < 0x20 || scalar.value == 0x7F:
                 quoted += "\\u" + hexadecimal(UInt64(scalar.value), digits: 4)
-                quoted += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
             case _: quoted.unicodeScalars.append(scalar)
             }
         }

@@ -29,6 +29,15 @@ final class TransferSlots {
         if let first { throw first }
     }
 
+    /// Waits for what is under way, whatever becomes of it. The memory lives as long as the world, so a daemon that is silent is not
+    /// waited for.
+    func settle(after failure: Failure) async {
+        guard !failure.isSilence else { return }
+        for slot in slots {
+            do throws(Failure) { try await slot.wait() } catch {}
+        }
+    }
+
     final class Slot {
         let memory: UnsafeMutableRawBufferPointer
         private let world: any World
@@ -55,7 +64,7 @@ final class TransferSlots {
 
         /// Until what was started last has ended; throws its failure, once.
         func wait() async throws(Failure) {
-            if isBusy { await withUnsafeContinuation { waiter = $0 } }
+            await suspend(while: { isBusy }) { waiter = $0 }
             defer { failure = nil }
             if let failure { throw failure }
         }

@@ -38,7 +38,7 @@ import Testing
     }
 
     @Test func theLogMovesBetweenItsHalvesUnderCrashes() {
-        let outcome = outcome(2001...2008, steps: 6000, crashes: 6, powerLoss: true)
+        let outcome = outcome(2001...2010, steps: 9000, crashes: 12, powerLoss: true, diskBytes: 4 << 20)
         #expect(outcome.problems == [])
         #expect(outcome.snapshots > 20)
     }

@@ -166,7 +166,7 @@ final class StoreRun {
     private func finish() {
         universe.heal()
         // A disk operation that was under way may still fail.
-        universe.run(for: .seconds(1))
+        universe.run(for: .seconds(5))
         if isBroken { remountAfterFailure() }
         if !drain(to: 0) { report("\(requests.count) requests never end") }
         // What older generations left in doubt goes with a settling fence, what this one did with the marks.

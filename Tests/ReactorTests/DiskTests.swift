@@ -147,7 +147,8 @@ import Testing
             #expect(failure { () throws(Failure) in _ = try bench.reactor.openDisk(path, .create(bytes: 1 << 60)) } != nil)
             #expect(access(path, F_OK) != 0)
             #expect(failure { () throws(Failure) in _ = try bench.reactor.openDisk(path, .readWrite) }?.status == .notFound)
-            #expect(failure { () throws(Failure) in _ = try bench.reactor.openDisk(bench.directory, .readWrite) }?.status == .invalidArgument)
+            #expect(
+                failure { () throws(Failure) in _ = try bench.reactor.openDisk(bench.directory, .readWrite) }?.status == .invalidArgument)
         }
     }
 }

@@ -8,7 +8,10 @@ import Testing
 /// A thread that is not of Swift's pool, which may block.
 func onThread(_ body: @escaping @Sendable () -> Void) async {
     await withUnsafeContinuation { (done: UnsafeContinuation<Void, Never>) in
-        let box = Unmanaged.passRetained(Box { body(); done.resume() })
+        let box = Unmanaged.passRetained(
+            Box {
+                body(); done.resume()
+            })
         var thread = pthread_t()
         let result = pthread_create(
             &thread, nil,
@@ -75,7 +78,9 @@ func makeDirectory() -> String {
 func removeDirectory(_ path: String) {
     if let entries = opendir(path) {
         while let entry = readdir(entries) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
             if name != "." && name != ".." { unlink(path + "/" + name) }
         }
         closedir(entries)

@@ -184,7 +184,9 @@ import Testing
         await onThread { reactor.post { done.value = true } }
         state.poll { done.value }
         let ran = Flag()
-        reactor.spawn { await Task.yield(); ran.value = true }
+        reactor.spawn {
+            await Task.yield(); ran.value = true
+        }
         state.poll { ran.value }
         reactor.detach(state.id)
         reactor.close()
@@ -218,7 +220,9 @@ import Testing
                     }
                     reactor.accept(listener, Ticket(id, 1))
                     _ = try reactor.listen(on: .unix(path: directory + "/socket"))
-                    withVector(UnsafeMutableRawBufferPointer(rebasing: memory[..<4096])) { reactor.write(disk, at: 0, from: $0, Ticket(id, 4)) }
+                    withVector(UnsafeMutableRawBufferPointer(rebasing: memory[..<4096])) {
+                        reactor.write(disk, at: 0, from: $0, Ticket(id, 4))
+                    }
                     reactor.close()
                     #expect(access(directory + "/socket", F_OK) != 0)
                     if options.callerDriven { continue }

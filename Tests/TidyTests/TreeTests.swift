@@ -81,8 +81,12 @@ private struct Tree {
     func text(of path: String) throws -> String { String(decoding: try Data(contentsOf: top.appendingPathComponent(path)), as: UTF8.self) }
 
     func folders(in folder: String) throws -> [String] {
-        Set(try files().filter { $0.hasPrefix(folder + "/") && $0.split(separator: "/").count > 2 }.compactMap { $0.split(separator: "/").dropFirst().first.map(String.init) })
-            .sorted()
+        Set(
+            try files().filter { $0.hasPrefix(folder + "/") && $0.split(separator: "/").count > 2 }.compactMap {
+                $0.split(separator: "/").dropFirst().first.map(String.init)
+            }
+        )
+        .sorted()
     }
 
     func modules() throws -> [ModuleSources] {
