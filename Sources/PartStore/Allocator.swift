@@ -38,6 +38,9 @@ struct Allocator: ~Copyable {
         return true
     }
 
+    /// What was freed last is looked at first; for the mutant that gives blocks out again too early.
+    mutating func rewind() { cursor = 0 }
+
     mutating func release(_ block: UInt32) {
         invariant(isUsed(block), "block \(block) is released twice")
         words[Int(block) / 64] &= ~(1 << UInt64(block % 64))

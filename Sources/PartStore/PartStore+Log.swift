@@ -89,6 +89,9 @@ extension PartStore {
         appliedRecord = slot.recordNumber
         if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
-        if mutated(.reusesBlockEarly) { state.freed.release(upTo: .max, to: &allocator) }
+        if mutated(.reusesBlockEarly) {
+            state.freed.release(upTo: .max, to: &allocator)
+            allocator.rewind()
+        }
     }
 }

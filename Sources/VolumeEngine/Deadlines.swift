@@ -86,7 +86,8 @@ extension VolumeEngine {
         case .free, .abandoned, .ghost: return
         case .inFlight:
             if request.pointee.isReplied {
-                // The answer is there and the rest of what was asked does not get out: only the end of the connection gives the memory back.
+                // The answer is there and the rest of what was asked does not get out: only the end of the connection gives the memory
+                // back.
                 if request.pointee.isPinned { reset(.deadline) }
                 return
             }
