@@ -158,8 +158,11 @@ public struct ClusterOptions: Sendable {
         if random.below(4 as UInt64) == 0 { faults.corruption *= 20 }
         if random.below(8 as UInt64) == 0 { faults = .none }
         if depth > 64 {
-            // The log fills while the snapshot in its other half is slow.
+            // The log moves often, and the daemon dies while the snapshot is slow.
+            events.kill = true
+            eventPause = .milliseconds(800)
             diskBytes = random.between(4, 6) << 20
+            volumeBytes = min(volumeBytes, 2 << 20)
             faults.diskSlow = 4_000
             faults.diskSlowMax = .milliseconds(random.between(100, 2_000))
         }

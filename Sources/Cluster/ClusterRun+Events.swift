@@ -97,6 +97,14 @@ extension ClusterRun {
         restart(after: .milliseconds(universe.choices.between(0, 3_000)))
     }
 
+    /// The log moves seldom and quickly: left to chance, a crash would hardly ever meet it.
+    func killWhileLogMoves(_ process: OSTProcess) {
+        guard isWorking, options.events.kill, damages == 0, process.server?.engine.isMovingLog == true else { return }
+        guard universe.choices.below(16 as UInt64) == 0 else { return }
+        // Not from within its turn.
+        universe.after(.microseconds(1)) { [unowned self] in if isWorking { killOST() } }
+    }
+
     private func losePower() {
         guard ostHost.isUp else { return }
         note("the OST's host loses power")

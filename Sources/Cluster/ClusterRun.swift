@@ -183,7 +183,10 @@ public final class ClusterRun {
     // Checks
 
     private func checkInvariants(_ world: SimWorld) {
-        if let ost, ost.world === world { return ost.checkInvariants() }
+        if let ost, ost.world === world {
+            ost.checkInvariants()
+            return killWhileLogMoves(ost)
+        }
         for client in clients where client.world === world { client.checkInvariants() }
     }
 

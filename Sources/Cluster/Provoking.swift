@@ -27,9 +27,15 @@ extension ClusterOptions {
         case .acknowledgesOutOfLogOrder:
             events.kill = true
         case .reusesBlockEarly:
+            // What is given out too early must be asked for again soon.
             events.powerLoss = true
-            events.kill = true
+            longOutage = 1_000
             diskBytes = 4 << 20
+            operationsMax = 500
+            operationBytesMax = 64 << 10
+            readPerMille = 150
+            flushPerMille = 10
+            zeroPerMille = 0
         case .acceptsOldSession:
             faults.streamStall = 3_000
             faults.streamStallMax = .seconds(6)

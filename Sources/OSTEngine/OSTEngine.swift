@@ -123,6 +123,7 @@ public struct OSTEngine: ~Copyable {
     public var storeStatistics: StoreStatistics { store.statistics }
     /// Of this store and of those it has replaced.
     public var storeMarks: StoreMarks { pastStoreMarks.union(store.marks) }
+    public var isMovingLog: Bool { store.isMovingLog }
     public var objectCount: Int { store.objectCount }
     public var requestsInFlight: Int { requests.capacity - requests.freeCount }
     public var freeBuffers: (small: Int, large: Int) { (buffers.smallFree, buffers.largeFree) }

@@ -9,8 +9,7 @@ extension PartStore {
         let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
         if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
-        guard !toLog.isEmpty else { return }
-        if snapshotStallsLog { return ownMarks.hit(.logWaitedForSnapshot) }
+        guard !toLog.isEmpty, !snapshotStallsLog else { return }
         log.begin()
         while toLog.first != noIndex {
             let slot = slots[toLog.first]

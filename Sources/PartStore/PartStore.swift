@@ -134,6 +134,9 @@ public struct PartStore: ~Copyable {
     /// Rare branches taken since the store was loaded, by the load included.
     public var marks: StoreMarks { ownMarks.union(state.marks) }
 
+    /// The log has moved to its other half, and the snapshot of what was before is not finished.
+    public var isMovingLog: Bool { snapshot.phase != .idle }
+
     // MARK: Driving
 
     /// A disk effect ended with 0 or a negative errno.

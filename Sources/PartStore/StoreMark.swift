@@ -15,7 +15,6 @@ public enum StoreMark: Int, CaseIterable, Sendable {
     // The log
     case halfSwitched
     case snapshotFinished
-    case logWaitedForSnapshot
     case marksLogged
 
     // Space
