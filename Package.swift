@@ -100,10 +100,8 @@ let package = Package(
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
-        tests("ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
-        tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
