@@ -12,6 +12,9 @@
 need_swift
 need_packages "${packages_build[@]}" "${packages_test[@]}"
 need_kernel
-export RAWSTOR_STATE=$state
+build_release rawstor-ost rawstor
+build_fio
+binaries=$(release_folder)
+mkdir -p "$state"
 cd "$caller"
-exec "$root/bench/run" "$@"
+exec "$root/bench/run" --bin "$binaries" --engine "$fio_engine" --folder "$state" "$@"

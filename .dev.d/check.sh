@@ -31,7 +31,9 @@ tidy() { swift build --build-tests && swift_tests '^TidyTests\.'; }
 scripts() {
     local script status=0
     for script in dev .ci/run .dev.d/*.sh Tests/*/run bench/run patches/*/build; do
-        if [[ -f $script ]] && head -n 1 "$script" | grep -qE 'bash|^#'; then bash -n "$script" || status=1; fi
+        [[ -f $script ]] || continue
+        if head -n 1 "$script" | grep -q python; then python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || status=1
+        else bash -n "$script" || status=1; fi
     done
     return $status
 }

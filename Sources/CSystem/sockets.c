@@ -58,7 +58,8 @@ int rs_address_of(int descriptor, char *host, size_t host_bytes, uint16_t *port)
     char service[8];
     if (getsockname(descriptor, (struct sockaddr *)&name, &length) < 0)
         return -errno;
-    if (getnameinfo((struct sockaddr *)&name, length, host, (socklen_t)host_bytes, service, sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    int flags = NI_NUMERICHOST | NI_NUMERICSERV;
+    if (getnameinfo((struct sockaddr *)&name, length, host, (socklen_t)host_bytes, service, sizeof service, flags) != 0)
         return -EINVAL;
     *port = ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port : ((struct sockaddr_in *)&name)->sin_port);
     return 0;

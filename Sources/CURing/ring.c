@@ -14,8 +14,10 @@ struct rs_ring {
 };
 
 _Static_assert(sizeof(struct rs_completion) == sizeof(struct io_uring_cqe), "completions are read in place");
-_Static_assert((int)rs_opcode_recv == (int)IORING_OP_RECV && (int)rs_opcode_connect == (int)IORING_OP_CONNECT && (int)rs_opcode_timeout == (int)IORING_OP_TIMEOUT &&
-    (int)rs_opcode_read == (int)IORING_OP_READ && (int)rs_opcode_fallocate == (int)IORING_OP_FALLOCATE && (int)rs_opcode_accept == (int)IORING_OP_ACCEPT &&
+_Static_assert((int)rs_opcode_recv == (int)IORING_OP_RECV &&
+    (int)rs_opcode_connect == (int)IORING_OP_CONNECT && (int)rs_opcode_timeout == (int)IORING_OP_TIMEOUT &&
+    (int)rs_opcode_read == (int)IORING_OP_READ &&
+    (int)rs_opcode_fallocate == (int)IORING_OP_FALLOCATE && (int)rs_opcode_accept == (int)IORING_OP_ACCEPT &&
     (int)rs_opcode_async_cancel == (int)IORING_OP_ASYNC_CANCEL && (int)rs_opcode_read_fixed == (int)IORING_OP_READ_FIXED &&
     (int)rs_opcode_sendmsg == (int)IORING_OP_SENDMSG && (int)rs_opcode_fsync == (int)IORING_OP_FSYNC, "opcodes are the kernel's");
 _Static_assert(rs_poll_first == IORING_RECVSEND_POLL_FIRST && rs_more_in_socket == IORING_CQE_F_SOCK_NONEMPTY &&

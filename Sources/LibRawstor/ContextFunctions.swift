@@ -2,6 +2,8 @@ import Base
 import CRawstor
 import Environment
 
+// Contexts and the catalogue, as the header says. Arguments are checked here; what they mean is the handles' business.
+
 @c @implementation
 public func rawstor_context_create(
     _ options: UnsafePointer<rawstor_context_options>!, _ context: UnsafeMutablePointer<OpaquePointer?>!

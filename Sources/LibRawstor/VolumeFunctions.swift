@@ -3,6 +3,8 @@ import CRawstor
 import Client
 import VolumeEngine
 
+// Volumes, as the header says. Arguments are checked here; what they mean is the handle's business.
+
 @c @implementation
 public func rawstor_volume_open(
     _ context: OpaquePointer!, _ url: UnsafePointer<CChar>!, _ options: UnsafePointer<rawstor_volume_options>!,

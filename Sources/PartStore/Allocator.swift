@@ -44,7 +44,8 @@ struct Allocator: ~Copyable {
         freeBlocks += 1
     }
 
-    /// `count` blocks as few extents; there must be as many. Returns how many extents were written to `extents`, which has room for `count`.
+    /// `count` blocks as few extents; there must be as many. Returns how many extents were written to `extents`, which has room for
+    /// `count`.
     mutating func allocate(_ count: Int, into extents: UnsafeMutablePointer<Extent>) -> Int {
         invariant(UInt64(count) <= freeBlocks, "\(count) blocks asked for, \(freeBlocks) are free")
         if count >= 16, let start = findRun(count) {

@@ -1,8 +1,8 @@
 import Base
 
 /// Records that reach the disk in one write. A batch follows the one before directly, or begins with the next block if it takes fewer
-/// blocks that way. The last block of a batch is written again, with the same bytes in front, when the next one begins in it. A sector that is torn in that moment holds either the old bytes or the new
-/// ones, and what was acknowledged stands in both.
+/// blocks that way. The last block of a batch is written again, with the same bytes in front, when the next one begins in it. A sector
+/// that is torn in that moment holds either the old bytes or the new ones, and what was acknowledged stands in both.
 ///
 ///     offset bytes field
 ///          0     4 magic "RSLB"

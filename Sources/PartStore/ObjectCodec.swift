@@ -14,7 +14,8 @@ import Base
 ///         46     2 zero
 ///         48     … name, padded to 8
 ///
-///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), then the same body
+///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), then the
+///     same body
 enum ObjectCodec {
     private static let bodyHeadBytes = 48
     private static let entryHeadBytes = 48

@@ -2,6 +2,8 @@ import Base
 import CSystem
 import Environment
 
+// Listeners and streams of the reactor.
+
 extension Reactor {
     // Listeners
 

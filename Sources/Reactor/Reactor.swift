@@ -372,7 +372,8 @@ private func openRing(depth: Int, owned: Bool) throws(Failure) -> OpaquePointer 
     case ErrorCode.notPermitted, ErrorCode.accessDenied:
         throw Failure(
             .permissionDenied,
-            "io_uring is not permitted here: set kernel.io_uring_disabled to 0 (sysctl), and in a container allow the io_uring system calls "
+            "io_uring is not permitted here: set kernel.io_uring_disabled to 0 (sysctl), and in a container allow the io_uring "
+                + "system calls "
                 + "in its seccomp profile")
     case ErrorCode.noSystemCall:
         throw Failure(.unsupported, "this kernel has no io_uring, or too old a one: Linux 6.1 or newer is needed")

@@ -47,7 +47,8 @@ public final class SimHost {
     /// Running processes, oldest first.
     public var processes: [SimWorld] { universe.processes.filter { $0.host === self && $0.isAlive } }
 
-    /// All processes end at once, nobody is told, and each disk loses of its unflushed writes what it likes. Stays off until `restorePower`.
+    /// All processes end at once, nobody is told, and each disk loses of its unflushed writes what it likes. Stays off until
+    /// `restorePower`.
     public func losePower() {
         guard isUp else { return }
         isUp = false

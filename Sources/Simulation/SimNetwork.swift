@@ -178,7 +178,9 @@ final class SimNetwork {
         return ListenerID(Int32(world.listeners.count - 1))
     }
 
-    private func isAddress(_ address: String, of host: SimHost) -> Bool { address == host.name || isWildcard(address) || isLoopback(address) }
+    private func isAddress(_ address: String, of host: SimHost) -> Bool {
+        address == host.name || isWildcard(address) || isLoopback(address)
+    }
     private func isWildcard(_ address: String) -> Bool { address == "0.0.0.0" || address == "::" || address == "" }
     private func isLoopback(_ address: String) -> Bool { address == "127.0.0.1" || address == "::1" || address == "localhost" }
 
@@ -187,7 +189,8 @@ final class SimNetwork {
         for (number, listener) in listeners.enumerated() where listener.isOpen && listener.world.host === host {
             switch (endpoint, listener.endpoint) {
             case (.tcp(let wanted, let port), .tcp(let address, let mine)):
-                if port == mine, wanted == address || isWildcard(address) || isLoopback(wanted) && isLoopback(address) || isWildcard(wanted) {
+                if port == mine, wanted == address || isWildcard(address) || isLoopback(wanted) && isLoopback(address) || isWildcard(wanted)
+                {
                     return Int32(number)
                 }
             case (.unix(let wanted), .unix(let path)): if wanted == path { return Int32(number) }
@@ -265,7 +268,8 @@ final class SimNetwork {
         case .unix: target = world.host.number
         case .tcp(let address, _):
             target =
-                isLoopback(address) || isWildcard(address) ? world.host.number : Int32(universe.hosts.firstIndex { $0.name == address } ?? -1)
+                isLoopback(address) || isWildcard(address)
+                ? world.host.number : Int32(universe.hosts.firstIndex { $0.name == address } ?? -1)
         }
         let number = Int32(attempts.count)
         attempts.append(Attempt(endpoint: endpoint, world: world, ticket: ticket, target: target))

@@ -1,6 +1,8 @@
 import Base
 import Environment
 
+// Listeners and streams of a simulated process: everything is passed on to the network.
+
 extension SimWorld {
     public func listen(on endpoint: Endpoint) throws(Failure) -> ListenerID {
         guard isAlive else { throw Failure(.closed, "process \(name) has ended") }

@@ -2,8 +2,8 @@ import Environment
 
 /// One end of a simulated connection, with the bytes on their way to it.
 ///
-/// Byte positions count from the start of the connection: `read <= arrived <= sent`, and the window bounds `sent - read`, so that a receiver
-/// that does not read blocks its sender.
+/// Byte positions count from the start of the connection: `read <= arrived <= sent`, and the window bounds `sent - read`, so that a
+/// receiver that does not read blocks its sender.
 final class Socket {
     /// What the peer's kernel has sent and this one has not got yet: up to where, and whether it is the last.
     struct Segment {

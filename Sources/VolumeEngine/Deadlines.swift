@@ -85,7 +85,11 @@ extension VolumeEngine {
         switch request.pointee.state {
         case .free, .abandoned, .ghost: return
         case .inFlight:
-            if request.pointee.isReplied { return }
+            if request.pointee.isReplied {
+                // The answer is there and the rest of what was asked does not get out: only the end of the connection gives the memory back.
+                if request.pointee.isPinned { reset(.deadline) }
+                return
+            }
             if request.pointee.changesBlocks || request.pointee.isReceiving {
                 marks.hit(.deadlineOfSentWrite)
                 reset(.deadline)
@@ -158,6 +162,8 @@ extension VolumeEngine {
             let idle = connection.pingSent == .never ? connection.lastReceived : connection.pingSent
             wake = min(wake, min(markAt, idle + Limits.keepAliveInterval))
         }
+        // What is overdue already, since it had to wait for a connection, must not look like a timer that rang late.
+        wake = max(wake, now)
         if wake < armedWake {
             armedWake = wake
             effects.append(.wakeAt(wake))

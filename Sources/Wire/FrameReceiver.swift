@@ -27,7 +27,7 @@ public struct FrameReceiver: ~Copyable {
     /// Room for the largest head, and as much again to take in what follows it.
     public static let stagingBytes = 2 * roundUp(FrameHeader.bytes + Limits.metaBytesMax, to: Block.bytes)
 
-    private let staging: UnsafeMutableRawBufferPointer
+    private let staging: UnsafeMutableRawPointer
     private var start = 0
     private var end = 0
     private var phase = Phase.head
@@ -62,7 +62,7 @@ public struct FrameReceiver: ~Copyable {
             start = 0
             end = 0
         } else if start > 0 {
-            let base = staging.baseAddress!
+            let base = staging
             base.copyMemory(from: base + start, byteCount: end - start)
             end -= start
             start = 0
@@ -84,7 +84,7 @@ public struct FrameReceiver: ~Copyable {
             }
             if remaining > 0 { return count }
         }
-        list[count] = IOVector(staging.baseAddress! + end, staging.count - end)
+        list[count] = IOVector(staging + end, FrameReceiver.stagingBytes - end)
         return count + 1
     }
 
@@ -97,7 +97,7 @@ public struct FrameReceiver: ~Copyable {
             count -= direct
         }
         end += count
-        invariant(end <= staging.count, "received beyond the staging buffer: \(end)")
+        invariant(end <= FrameReceiver.stagingBytes, "received beyond the staging buffer: \(end)")
     }
 
     /// What can be done with what has come. A failure closes the connection.
@@ -115,7 +115,7 @@ public struct FrameReceiver: ~Copyable {
             return try next()
         case .head:
             guard end - start >= FrameHeader.bytes else { return .needsMore }
-            let base = UnsafeRawPointer(staging.baseAddress!) + start
+            let base = UnsafeRawPointer(staging) + start
             let header = try FrameHeader.decode(base)
             let headBytes = FrameHeader.bytes + Int(header.metaBytes)
             guard end - start >= headBytes else { return .needsMore }
@@ -132,8 +132,8 @@ public struct FrameReceiver: ~Copyable {
     /// After `next` refused a head: the id its request asked under, so that the refusal can be answered; 0 when the header's own check
     /// does not match and nothing in it can be believed.
     public var refusedRequestID: UInt64 {
-        guard phase == .head, end - start >= FrameHeader.bytes, let base = staging.baseAddress else { return 0 }
-        let head = UnsafeRawPointer(base) + start
+        guard phase == .head, end - start >= FrameHeader.bytes else { return 0 }
+        let head = UnsafeRawPointer(staging) + start
         guard head.load(UInt32.self, at: 124) == Checksum.of(UnsafeRawBufferPointer(start: head, count: 124)) else { return 0 }
         return head.load(UInt64.self, at: 8)
     }
@@ -171,7 +171,7 @@ public struct FrameReceiver: ~Copyable {
             let room = targets[targetIndex].count - targetOffset
             let length = min(room, remaining)
             if length > 0 {
-                (targets[targetIndex].base + targetOffset).copyMemory(from: staging.baseAddress! + start, byteCount: length)
+                (targets[targetIndex].base + targetOffset).copyMemory(from: staging + start, byteCount: length)
                 start += length
             }
             advanceTargets(by: length)

@@ -21,7 +21,8 @@ func exportVolume(_ invocation: Invocation) throws(Failure) {
     let seconds = Double(result.time.nanoseconds) / 1e9
     let rate = Progress.rate(result.bytes, result.time)
     let text =
-        "exported \(ByteSize.text(result.bytes)) of '\(name)' in \(decimalText(seconds, digits: 1)) s, \(decimalText(rate, digits: 0)) MB/s; "
+        "exported \(ByteSize.text(result.bytes)) of '\(name)' in \(decimalText(seconds, digits: 1)) s, "
+        + "\(decimalText(rate, digits: 0)) MB/s; "
         + "\(ByteSize.text(result.bytes - result.dataBytes)) of it are holes\n"
     if path == "-" { return invocation.command.has("quiet") ? () : writeToStandardError(text) }
     invocation.answer(

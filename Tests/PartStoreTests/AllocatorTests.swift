@@ -15,7 +15,9 @@ import Testing
             let used = allocator.allocate(count, into: extents)
             var total = 0
             for extent in UnsafeBufferPointer(start: extents, count: used) {
-                for block in extent.first..<extent.first + extent.count { #expect(seen.insert(block).inserted && block >= 100 && block < 1000) }
+                for block in extent.first..<extent.first + extent.count {
+                    #expect(seen.insert(block).inserted && block >= 100 && block < 1000)
+                }
                 total += Int(extent.count)
             }
             #expect(total == count)

@@ -74,7 +74,8 @@ struct StoreModel {
             guard let last = fitting.last, let first = fitting.first else {
                 return (
                     nil,
-                    "chunk \(place.chunk) block \(place.block) holds \(content); operations \(low)…\(high) are possible, its own are \(spans)"
+                    "chunk \(place.chunk) block \(place.block) holds \(content); "
+                        + "operations \(low)…\(high) are possible, its own are \(spans)"
                 )
             }
             low = max(low, first.0)

@@ -31,7 +31,7 @@ import Testing
         let operations = bench.operations
         let total = 8 << 20
         bench.reactor.spawn {
-            guard let stream = try? await operations.accept(listener).get() else { return }
+            guard case .success(let stream) = await operations.accept(listener) else { return }
             let memory = bench.memory(100_000)
             defer { memory.deallocate() }
             while true {

@@ -7,7 +7,7 @@ enum Mode {
 
     static func strayGlobal() { run { Task.detached {} } }
     static func strayMain() { run { await onMain() } }
-    static func straySleep() { run { try? await Task.sleep(nanoseconds: 1000) } }
+    static func straySleep() { run { do { try await Task.sleep(nanoseconds: 1000) } catch { print(error) } } }
     static func kept() { run {} }
 
     private static func run(_ body: @escaping () async -> Void) {
