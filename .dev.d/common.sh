@@ -166,7 +166,8 @@ finish() {
 swift_tests() {
     local filter=${1:-} status=0 xml=.build/tests.xml
     rm -f "$xml"
-    swift test --skip-build --disable-xctest --xunit-output "$xml" ${filter:+--filter "$filter"} || status=$?
+    # One after the other: mutants are switched on for the whole process.
+    swift test --skip-build --no-parallel --disable-xctest --xunit-output "$xml" ${filter:+--filter "$filter"} || status=$?
     if [[ -s $xml ]]; then
         python3 .dev.d/count.py "$xml" >"$counts" || status=1
     else

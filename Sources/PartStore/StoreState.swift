@@ -170,8 +170,8 @@ struct StoreState: ~Copyable {
         while let entry = doubts.popPassed(mark, from: &current) {
             objects[object].doubts = current
             forget(entry, object, number)
-            let block = Int(entry.block)
-            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, block, below: entry.version) {
+            while map.page(entry.page).pointee.doubts > 0, let older = popDoubt(object, entry.page, Int(entry.block), below: entry.version)
+            {
                 if older.isOrphan { marks.hit(.orphansForgotten) }
                 forget(older, object, number)
             }
