@@ -8,12 +8,6 @@ import Environment
 /// Data that should be there and is not has rotted: the record stays, and reading it is an error. A damaged batch that is followed by one
 /// that knows it durable has rotted too: that log is refused, and nothing is guessed.
 struct StoreLoader: ~Copyable {
-    struct TailRecord {
-        var number: UInt64
-        var offset: Int
-        var bytes: Int
-    }
-
     private let operations: Operations
     private let disk: DiskID
     private let diskBytes: UInt64
@@ -21,8 +15,7 @@ struct StoreLoader: ~Copyable {
     private let geometry: Geometry
 
     // The tail, as scanned
-    private var tail: ContiguousArray<UInt8> = []
-    private var records: ContiguousArray<TailRecord> = []
+    private var records: TailRecords
     /// Records that do not count; apart, and in order.
     private var voids: [ClosedRange<UInt64>] = []
     private(set) var durableRecord: UInt64 = 0
@@ -46,6 +39,7 @@ struct StoreLoader: ~Copyable {
         diskBytes = operations.world.traits(of: disk).bytes
         superblock = try await StoreLoader.readSuperblock(operations, disk, path, diskBytes)
         geometry = superblock.geometry
+        records = TailRecords(first: superblock.tailRecord)
     }
 
     private static func readSuperblock(
@@ -186,8 +180,8 @@ struct StoreLoader: ~Copyable {
                 }
                 moves = Int(record.argument)
             }
-            records.append(TailRecord(number: nextRecord, offset: tail.count, bytes: bytes))
-            tail.append(contentsOf: UnsafeRawBufferPointer(start: source + position, count: bytes))
+            guard records.hasRoom else { throw Failure(.malformed, "the log has more records than a store can hold") }
+            records.append(source + position, bytes)
             position += bytes
             nextRecord += 1
         }
@@ -269,13 +263,14 @@ struct StoreLoader: ~Copyable {
 
     /// The records of the tail, in order.
     func forEachRecord(_ body: (UInt64, LogRecord, _ isVoid: Bool) -> Void) {
-        tail.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress else { return }
-            for entry in records {
-                guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry) else { continue }
-                body(entry.number, record, isVoid(entry.number))
-            }
+        for number in records.first..<records.end {
+            if let record = record(number) { body(number, record, isVoid(number)) }
         }
+    }
+
+    /// It was read once already, when it was found.
+    private func record(_ number: UInt64) -> LogRecord? {
+        LogRecord.decode(records.source(number), available: LogRecord.bytesMax, geometry: geometry)?.0
     }
 
     // MARK: Snapshot
@@ -353,17 +348,11 @@ struct StoreLoader: ~Copyable {
     // MARK: Replay
 
     private func replay(into state: inout StoreState) throws(Failure) {
-        let isSound = tail.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress else { return true }
-            for entry in records where entry.number > objectsRecord && !isVoid(entry.number) {
-                guard let (record, _) = LogRecord.decode(base + entry.offset, available: entry.bytes, geometry: geometry),
-                    state.apply(record, base + entry.offset, number: entry.number), state.doubts.count <= 2 * Limits.doubtsMax,
-                    state.imageBytesBound <= 2 * geometry.halfBytes
-                else { return false }
-            }
-            return true
+        for number in records.after(objectsRecord) where !isVoid(number) {
+            guard let record = record(number), state.apply(record, records.source(number), number: number),
+                state.doubts.count <= 2 * Limits.doubtsMax, state.imageBytesBound <= 2 * geometry.halfBytes
+            else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
         }
-        guard isSound else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
     }
 
     /// The oldest record behind the trusted ones whose data is referred to and is not on the disk.
@@ -404,29 +393,24 @@ struct StoreLoader: ~Copyable {
     /// Blocks of records that may have been lost, as far as the state refers to them. What was replaced and forgotten may have been
     /// given out again; it was durable then.
     private func unverified(_ state: borrowing StoreState, _ trusted: UInt64) -> [Piece] {
-        tail.withUnsafeBytes { bytes in
-            var pieces: [Piece] = []
-            guard let base = bytes.baseAddress else { return pieces }
-            for entry in records where entry.number > trusted && !isVoid(entry.number) {
-                let source = base + entry.offset
-                guard let (record, _) = LogRecord.decode(source, available: entry.bytes, geometry: geometry), record.kind == .write,
-                    state.objects.contains(record.object)
-                else { continue }
-                var position = 0
-                for number in 0..<Int(record.extentCount) {
-                    let extent = LogRecord.extent(source, number)
-                    for offset in 0..<extent.count {
-                        let address = BlockMap.Address(raw: UInt32(extent.first + offset))
-                        if refers(state, record, Int(record.firstBlock) + position, to: address) {
-                            let check = source.load(UInt32.self, at: record.checksOffset + position * 4)
-                            pieces.append(Piece(block: address.raw, check: check, record: entry.number))
-                        }
-                        position += 1
+        var pieces: [Piece] = []
+        for number in records.after(trusted) where !isVoid(number) {
+            guard let record = record(number), record.kind == .write, state.objects.contains(record.object) else { continue }
+            let source = records.source(number)
+            var position = 0
+            for extentIndex in 0..<Int(record.extentCount) {
+                let extent = LogRecord.extent(source, extentIndex)
+                for offset in 0..<extent.count {
+                    let address = BlockMap.Address(raw: UInt32(extent.first + offset))
+                    if refers(state, record, Int(record.firstBlock) + position, to: address) {
+                        let check = source.load(UInt32.self, at: record.checksOffset + position * 4)
+                        pieces.append(Piece(block: address.raw, check: check, record: number))
                     }
+                    position += 1
                 }
             }
-            return pieces
         }
+        return pieces
     }
 
     private func refers(_ state: borrowing StoreState, _ record: LogRecord, _ block: Int, to address: BlockMap.Address) -> Bool {
