@@ -15,7 +15,10 @@ public func unreachable(_ text: @autoclosure () -> String, file: StaticString = 
     invariantFailed(text(), file, line)
 }
 
+/// What the process is at, for the message of an invariant that fails: a simulation tells its seed. Set by one thread.
+nonisolated(unsafe) public var invariantContext = ""
+
 @usableFromInline @inline(never)
 func invariantFailed(_ text: String, _ file: StaticString, _ line: UInt) -> Never {
-    fatalError("invariant failed: \(text)", file: file, line: line)
+    fatalError("\(invariantContext)invariant failed: \(text)", file: file, line: line)
 }

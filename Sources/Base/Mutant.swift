@@ -17,7 +17,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     #if MUTANTS
         private static let byThread = Mutex<[UInt: Mutant]>([:])
 
-        /// Of this thread: a simulation is one thread, and tests of other threads shall not meet the bug. Set by the test that looks for it.
+        /// Of this thread: a simulation is one thread, and tests of other threads shall not meet the bug. Set by the test that looks
+        /// for it.
         public static var active: Mutant? {
             get { byThread.withLock { $0[rs_thread_pointer()] } }
             set { byThread.withLock { $0[rs_thread_pointer()] = newValue } }

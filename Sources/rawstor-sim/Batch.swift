@@ -46,12 +46,13 @@ struct Batch {
 
     mutating func perform() {
         let began = rs_monotonic_nanoseconds()
+        let shows = count > 1 && rs_file_is_terminal(2)
         for seed in first..<first + count {
-            // Named before it runs: a failed invariant ends the process.
-            if count > 1 { say("\rseed \(seed - first + 1) of \(count) (\(seed)), \(failed.count) failed ") }
+            if shows { say("\rseed \(seed - first + 1) of \(count) (\(seed)), \(failed.count) failed ") }
+            invariantContext = "seed \(seed): "
             perform(seed)
         }
-        if count > 1 { say("\n") }
+        if shows { say("\n") }
         seconds = Double(rs_monotonic_nanoseconds() - began) / 1e9
     }
 
@@ -64,7 +65,6 @@ struct Batch {
         run.perform()
         if !run.problems.isEmpty {
             failed.append(seed)
-            if count > 1 { say("\n") }
             for problem in run.problems { print("VIOLATION \(problem)") }
         }
         let universe = run.universe
