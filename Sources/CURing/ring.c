@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 struct rs_ring {
@@ -27,7 +29,7 @@ _Static_assert(rs_poll_first == IORING_RECVSEND_POLL_FIRST && rs_more_in_socket 
 int rs_ring_open(unsigned depth, bool owned, struct rs_ring **result) {
     /* The fastest the kernel takes. All of the first are in 6.1; a kernel or a sandbox that refuses a flag gets the next. */
     static const unsigned owned_flags[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN,
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
         0,
     };
@@ -116,6 +118,26 @@ bool rs_ring_needs_collecting(const struct rs_ring *ring) {
 }
 
 bool rs_ring_has_completions(const struct rs_ring *ring) { return io_uring_cq_ready(&ring->ring) > 0; }
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+bool rs_ring_spin(const struct rs_ring *ring, int64_t nanoseconds) {
+    enum { looks_per_yield = 64 };
+    const int64_t end = now() + nanoseconds;
+    do {
+        for (int look = 0; look < looks_per_yield; look++) {
+            if (rs_ring_has_completions(ring) || rs_ring_needs_collecting(ring))
+                return true;
+            __builtin_ia32_pause();
+        }
+        sched_yield();
+    } while (now() < end);
+    return false;
+}
 
 int rs_ring_register_eventfd(struct rs_ring *ring) {
     int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

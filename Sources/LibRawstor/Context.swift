@@ -27,10 +27,13 @@ final class Context: @unchecked Sendable {
         reactorOptions.callerDriven = true
         reactorOptions.queueDepth = 256
         reactorOptions.name = "librawstor"
+        guard options.flags & ~noSpin == 0 else { throw Failure(.invalidArgument, "the options have flags that this library does not know") }
+        if options.flags & noSpin != 0 { reactorOptions.spin = Interval(nanoseconds: 0) }
         let log = try LogTarget(options)
         reactorOptions.logLevel = log.level
         reactorOptions.logWriter = { line in log.write(line) }
         reactor = try Reactor(reactorOptions)
+        reactor.isInHaste = { [unowned self] in underWay <= 4 }
     }
 
     func descriptor() throws(Failure) -> Int32 {

@@ -1,14 +1,20 @@
 import Base
 import CRawstor
 
+/// RAWSTOR_CONTEXT_NO_SPIN; a macro with a cast is not imported.
+let noSpin: UInt64 = 1
+
 // The option structs as text: the same fields by the same names. What has only a meaning inside a process (callbacks) has none.
 
 @c @implementation
 public func rawstor_context_options_parse(
     _ options: UnsafeMutablePointer<rawstor_context_options>!, _ text: UnsafePointer<CChar>!
 ) -> Int32 {
-    parse(into: options, empty: rawstor_context_options(), text, ["log_level"]) { options, _, value in
-        options.log_level = value
+    parse(into: options, empty: rawstor_context_options(), text, ["log_level", "no_spin"]) { options, name, value in
+        switch name {
+        case "log_level": options.log_level = value
+        default: options.flags = value != 0 ? options.flags | noSpin : options.flags & ~noSpin
+        }
     }
 }
 

@@ -51,6 +51,11 @@ public final class Reactor: World, @unchecked Sendable {
     private let words: UnsafeMutablePointer<Int64>
     private var armedTimeout = Instant.never
     private var pollDescriptor: Int32?
+    private var shortWaits = ShortWaits()
+    /// Waits that ended while it looked.
+    private(set) var waitsSpun = 0
+    /// Whether so little is under way that the time until something ends matters more than the processor; asked before each wait.
+    public var isInHaste: (() -> Bool)?
 
     struct Ready {
         var sink: UInt16
@@ -167,7 +172,23 @@ public final class Reactor: World, @unchecked Sendable {
             if left == 0 { return collect() }
             nanoseconds = Int64(clamping: left)
         }
-        checkSubmission(rs_ring_submit_and_wait(ring, UInt32(max(1, minimum)), nanoseconds))
+        guard options.spin.nanoseconds > 0, let isInHaste, isInHaste() else {
+            return checkSubmission(rs_ring_submit_and_wait(ring, UInt32(max(1, minimum)), nanoseconds))
+        }
+        let began = clock
+        let isCaught = shortWaits.areLikely && (nanoseconds < 0 || nanoseconds > Int64(options.spin.nanoseconds)) && spin()
+        if !isCaught { checkSubmission(rs_ring_submit_and_wait(ring, UInt32(max(1, minimum)), nanoseconds)) }
+        shortWaits.ended(isShort: clock - began < options.spin)
+    }
+
+    /// Waits without sleeping; true if there is something to deliver.
+    private func spin() -> Bool {
+        checkSubmission(rs_ring_submit_and_collect(ring))
+        if rs_ring_has_completions(ring) { return true }
+        guard rs_ring_spin(ring, Int64(options.spin.nanoseconds)) else { return false }
+        waitsSpun += 1
+        checkSubmission(rs_ring_submit_and_collect(ring))
+        return true
     }
 
     private func collect() {
@@ -358,6 +379,16 @@ public final class Reactor: World, @unchecked Sendable {
             log(.warning, "closing while the kernel does not end what is under way", [LogField("operations", operations.count)])
         }
     }
+}
+
+/// Whether the waits of late were short. One long one counts as much as several short ones: looking in vain costs the whole time.
+private struct ShortWaits {
+    private static let most = 16
+    private var score = 0
+
+    var areLikely: Bool { score > ShortWaits.most / 2 }
+
+    mutating func ended(isShort: Bool) { score = isShort ? min(score + 1, ShortWaits.most) : max(score - 4, 0) }
 }
 
 /// So that a task which only yields, or a device that is always done already, does not keep out the others.

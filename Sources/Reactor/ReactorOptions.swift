@@ -1,3 +1,4 @@
+import Base
 import Environment
 
 /// How a reactor is made.
@@ -8,6 +9,9 @@ public struct ReactorOptions: Sendable {
     /// idle device together, and its queue is emptied and filled in turns: 4 KiB random writes at depth 32 came to 88 thousand a second
     /// with everything in one piece, 128 in pieces of 4 and 140 in pieces of 2 (a virtio disk), for 3 % more processor time each.
     public var transfersAtOnce = 2
+    /// A wait that will most likely be shorter than this, while little is under way, is spent looking instead of sleeping: waking up costs
+    /// more than the wait is worth. Zero: always sleeps.
+    public var spin = Interval(nanoseconds: 100_000)
     /// Operations under way at once, of all kinds. Beyond it they end with -ENOBUFS.
     public var operationsMax = 16384
     /// The ring is not bound to a thread, so that the caller may drive the reactor from one thread now and from another later, one at a

@@ -12,6 +12,7 @@ private struct ServeOptions {
     var endpoints: [Endpoint] = []
     var metrics: Endpoint?
     var logLevel = LogLevel.info
+    var spin: Interval?
 
     init(_ command: ParsedCommand) throws(Failure) {
         path = command.positionals[0]
@@ -21,6 +22,12 @@ private struct ServeOptions {
         if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7710)] }
         if let text = command.value("metrics") { metrics = try ListenAddress.parse(text) }
         for endpoint in endpoints + [metrics].compactMap({ $0 }) { try ListenAddress.check(endpoint, allowsNetwork: allowsNetwork) }
+        if let text = command.value("spin") {
+            guard let microseconds = UInt64(text), microseconds <= 10_000 else {
+                throw Failure(.invalidArgument, "--spin is a number of microseconds, at most 10000; '\(text)' is not")
+            }
+            spin = Interval(nanoseconds: microseconds * 1000)
+        }
         switch command.value("log-level") ?? "info" {
         case "debug": logLevel = .debug
         case "info": logLevel = .info
@@ -36,6 +43,7 @@ func serve(_ command: ParsedCommand) throws(Failure) -> Int32 {
     var reactorOptions = ReactorOptions()
     reactorOptions.logLevel = options.logLevel
     reactorOptions.name = "rawstor-ost"
+    if let spin = options.spin { reactorOptions.spin = spin }
     return try inWorld(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
 }
 
@@ -57,6 +65,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
         try await StoreFile.load(operations, disk: disk, path: options.path, afterFailure: true)
     }
+    reactor.isInHaste = { [unowned server] in server.engine.requestsInFlight <= 4 }
     for endpoint in options.endpoints {
         _ = try await patiently(operations) { () throws(Failure) in try server.listen(on: endpoint) }
     }

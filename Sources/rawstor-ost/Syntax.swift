@@ -34,6 +34,9 @@ let syntax = CommandSyntax(
                 .value("listen", "HOST:PORT", "Listens there for clients; 127.0.0.1:7710 if nothing else is said.", isRepeatable: true),
                 .value("listen-unix", "SOCKET", "Listens on a Unix socket.", isRepeatable: true),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
+                .value(
+                    "spin", "US",
+                    "With little under way, looks this many microseconds for what comes next before it sleeps; 100 by default, 0 never."),
                 logLevel,
                 .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),
             ],

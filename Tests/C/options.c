@@ -81,6 +81,10 @@ TEST(other_structs_have_a_text_form_too)
     struct rawstor_create_options create = {.size = sizeof create};
     CHECK_EQUAL(rawstor_context_options_parse(&context, "log_level=3"), 0);
     CHECK_EQUAL(context.log_level, RAWSTOR_LOG_WARNING);
+    CHECK_EQUAL(rawstor_context_options_parse(&context, "no_spin=1"), 0);
+    CHECK_EQUAL(context.flags, RAWSTOR_CONTEXT_NO_SPIN);
+    CHECK_EQUAL(rawstor_context_options_parse(&context, "no_spin=0"), 0);
+    CHECK_EQUAL(context.flags, 0);
     CHECK_EQUAL(rawstor_create_options_parse(&create, "chunk_bytes=1048576,timeout_ms=9"), 0);
     CHECK_EQUAL(create.chunk_bytes, 1048576);
     CHECK_EQUAL(create.timeout_ms, 9);

@@ -102,6 +102,13 @@ final class Recorder: CompletionSink {
     func batchEnded() { batches += 1 }
 }
 
+/// Processor time of the calling thread, in nanoseconds.
+func threadTime() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
 /// Calls from outside with one vector.
 func withVector(_ memory: UnsafeMutableRawBufferPointer, _ body: (UnsafeBufferPointer<IOVector>) -> Void) {
     guard let base = memory.baseAddress else { return }

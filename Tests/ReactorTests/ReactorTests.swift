@@ -120,14 +120,32 @@ import Testing
 
     @Test func idleReactorSleeps() async throws {
         try await withReactor { bench in
-            func processorTime() -> UInt64 {
-                var time = timespec()
-                clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-                return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-            }
-            let before = processorTime()
+            let before = threadTime()
             await bench.operations.sleep(.milliseconds(200))
-            #expect(processorTime() - before < 5_000_000)
+            #expect(threadTime() - before < 5_000_000)
+        }
+    }
+
+    /// One read after the other: once waits have been short the reactor looks instead of sleeping, and stops when there is nothing to see.
+    @Test(arguments: [true, false]) func shortWaitsAreSpun(_ isInHaste: Bool) async throws {
+        var options = ReactorOptions()
+        options.spin = Interval(nanoseconds: 2_000_000)
+        try await withReactor(options) { bench in
+            bench.reactor.isInHaste = { isInHaste }
+            let disk = try bench.reactor.openDisk(bench.directory + "/disk", .create(bytes: 1 << 20))
+            let memory = bench.memory(4096)
+            defer { memory.deallocate() }
+            // What was never written is no disk operation.
+            memory.initializeMemory(as: UInt8.self, repeating: 1)
+            try await bench.operations.write(disk, at: 0, from: memory)
+            for _ in 0..<200 { try await bench.operations.read(disk, at: 0, into: memory) }
+            #expect((bench.reactor.waitsSpun > 50) == isInHaste)
+            let spun = bench.reactor.waitsSpun
+            let before = threadTime()
+            for _ in 0..<20 { await bench.operations.sleep(.milliseconds(10)) }
+            #expect(bench.reactor.waitsSpun == spun)
+            #expect(threadTime() - before < 40_000_000)
+            bench.reactor.closeDisk(disk)
         }
     }
 

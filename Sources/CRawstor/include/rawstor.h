@@ -102,11 +102,16 @@ enum rawstor_log_level {
 /* `message` is one line without its end and lives until the callback returns. No call of the library is allowed inside. */
 typedef void (*rawstor_log_callback)(void *argument, int level, const char *message);
 
+/* With few operations under way rawstor_context_wait() and the _sync calls look for their end a tenth of a millisecond before they sleep,
+ * as long as that has paid of late. With this flag they never do. */
+#define RAWSTOR_CONTEXT_NO_SPIN UINT64_C(1)
+
 struct rawstor_context_options {
     size_t size;
     rawstor_log_callback log; /* NULL: the library is silent */
     void *log_argument;
     uint64_t log_level; /* the least that is told; default RAWSTOR_LOG_WARNING */
+    uint64_t flags;     /* RAWSTOR_CONTEXT_…; as text: no_spin=1 */
 };
 
 /* Sets the fields named in `text`, "log_level=2" and so on, separated by commas or blanks; callbacks have no text form. */
