@@ -293,6 +293,16 @@ static void fio_rawstor_issued(struct thread_data *td, struct rawstor_job *job)
 	job->queued_count = 0;
 }
 
+/*
+ * Some have ended and wait to be taken, and the depth is reached: fio takes one, queues another in its place, and so on, without doing anything
+ * else in between. What it queues meanwhile goes out together, with the last of them. A job that is held back may sleep in between.
+ */
+static bool fio_rawstor_comes_again(struct thread_data *td, struct rawstor_job *job)
+{
+	return job->done_count && td->cur_depth >= td->o.iodepth && !td->o.thinktime && !ddir_rw_sum(td->o.rate) &&
+		!ddir_rw_sum64(td->o.rate_iops);
+}
+
 static int fio_rawstor_commit(struct thread_data *td)
 {
 	struct rawstor_job *job = td->io_ops_data;
@@ -303,6 +313,8 @@ static int fio_rawstor_commit(struct thread_data *td)
 
 	/* Before they are sent: a completion may come out of the same call. */
 	fio_rawstor_issued(td, job);
+	if (fio_rawstor_comes_again(td, job))
+		return 0;
 
 	pthread_mutex_lock(&job->shared->lock);
 	r = rawstor_context_process(job->shared->context);
