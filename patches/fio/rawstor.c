@@ -94,6 +94,8 @@ struct rawstor_job {
 	/* Given to the library and not yet sent: what the next commit sends. */
 	struct io_u **queued;
 	unsigned int queued_count;
+	/* Commits that have sent nothing, up to now. */
+	unsigned int held;
 	/* Under way and done, in the order of completion; a ring of `depth`. Guarded by the volume's lock. */
 	struct io_u **done;
 	unsigned int done_first;
@@ -293,6 +295,9 @@ static void fio_rawstor_issued(struct thread_data *td, struct rawstor_job *job)
 	job->queued_count = 0;
 }
 
+/* More would let the OST run dry meanwhile. */
+static const unsigned int commits_together = 8;
+
 /*
  * Some have ended and wait to be taken, and the depth is reached: fio takes one, queues another in its place, and so on, without doing anything
  * else in between. What it queues meanwhile goes out together, with the last of them. A job that is held back may sleep in between.
@@ -300,7 +305,7 @@ static void fio_rawstor_issued(struct thread_data *td, struct rawstor_job *job)
 static bool fio_rawstor_comes_again(struct thread_data *td, struct rawstor_job *job)
 {
 	return job->done_count && td->cur_depth >= td->o.iodepth && !td->o.thinktime && !ddir_rw_sum(td->o.rate) &&
-		!ddir_rw_sum64(td->o.rate_iops);
+		!ddir_rw_sum(td->o.rate_iops);
 }
 
 static int fio_rawstor_commit(struct thread_data *td)
@@ -313,8 +318,9 @@ static int fio_rawstor_commit(struct thread_data *td)
 
 	/* Before they are sent: a completion may come out of the same call. */
 	fio_rawstor_issued(td, job);
-	if (fio_rawstor_comes_again(td, job))
+	if (fio_rawstor_comes_again(td, job) && ++job->held < commits_together)
 		return 0;
+	job->held = 0;
 
 	pthread_mutex_lock(&job->shared->lock);
 	r = rawstor_context_process(job->shared->context);
