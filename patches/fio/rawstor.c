@@ -304,8 +304,8 @@ static const unsigned int commits_together = 8;
  */
 static bool fio_rawstor_comes_again(struct thread_data *td, struct rawstor_job *job)
 {
-	return job->done_count && td->cur_depth >= td->o.iodepth && !td->o.thinktime && !ddir_rw_sum(td->o.rate) &&
-		!ddir_rw_sum(td->o.rate_iops);
+	return job->done_count && td->cur_depth >= td->o.iodepth && td->o.io_submit_mode == IO_MODE_INLINE && !td->o.thinktime &&
+		!ddir_rw_sum(td->o.rate) && !ddir_rw_sum(td->o.rate_iops);
 }
 
 static int fio_rawstor_commit(struct thread_data *td)
