@@ -34,6 +34,11 @@ public enum Limits {
     /// Versions that no mark has passed yet, with their old blocks.
     public static let doubtsMax = 1 << 17
 
+    // Memory of an OST beside its map
+    public static let memoryForBuffers = 64 << 20
+    /// Code, stacks, and the tables of a thousand connections.
+    public static let memoryForProgram = 48 << 20
+
     // Durability
     /// The store makes a barrier by itself after this many bytes or this long.
     public static let barrierBytes = 64 << 20

@@ -1,6 +1,3 @@
-import CISAL
-import Synchronization
-
 /// Deliberate bugs, one at a time, that prove that the simulator's checks fire. Only debug builds contain them.
 public enum Mutant: String, CaseIterable, Sendable {
     /// The store answers a flush without flushing the disk.
@@ -15,14 +12,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case skipsCheck
 
     #if MUTANTS
-        private static let byThread = Mutex<[UInt: Mutant]>([:])
-
-        /// Of this thread: a simulation is one thread, and tests of other threads shall not meet the bug. Set by the test that looks
-        /// for it.
-        public static var active: Mutant? {
-            get { byThread.withLock { $0[rs_thread_pointer()] } }
-            set { byThread.withLock { $0[rs_thread_pointer()] = newValue } }
-        }
+        /// Set by the test that looks for it; one thread simulates at a time.
+        nonisolated(unsafe) public static var active: Mutant?
     #endif
 }
 

@@ -9,7 +9,4 @@ static inline unsigned int rs_crc32c(unsigned int previous, const void *bytes, i
     return ~crc32_iscsi((unsigned char *)bytes, length, ~previous);
 }
 
-/* A number that differs between all threads alive. */
-static inline unsigned long rs_thread_pointer(void) { return (unsigned long)__builtin_thread_pointer(); }
-
 #endif

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -151,6 +152,60 @@ void rs_boot_id(char text[40]) {
     ssize_t count = read(descriptor, text, 36);
     if (count != 36) text[0] = 0;
     close(descriptor);
+}
+
+/* The number behind `key` in a file of "key: number kB" lines, or the number that the file begins with when `key` is empty; -1 if there is
+ * none. */
+static int64_t number_in(const char *path, const char *key) {
+    char text[4096];
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return -1;
+    ssize_t count = read(descriptor, text, sizeof text - 1);
+    close(descriptor);
+    if (count <= 0) return -1;
+    text[count] = 0;
+    const char *place = strstr(text, key);
+    if (place == NULL) return -1;
+    place += strlen(key);
+    place += strspn(place, " :\t");
+    return *place >= '0' && *place <= '9' ? strtoll(place, NULL, 10) : -1;
+}
+
+/* What the control group above all of this process leaves it, or -1 where there is no limit. */
+static int64_t memory_left_in_group(void) {
+    char groups[1024], path[1200];
+    int descriptor = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return -1;
+    ssize_t count = read(descriptor, groups, sizeof groups - 1);
+    close(descriptor);
+    if (count <= 0) return -1;
+    groups[count] = 0;
+    char *group = strstr(groups, "0::/");
+    if (group == NULL) return -1;
+    group += 3;
+    group[strcspn(group, "\n")] = 0;
+    int64_t least = -1;
+    /* A limit may stand at any level. */
+    while (*group != 0) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
+        int64_t limit = number_in(path, "");
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
+        int64_t used = number_in(path, "");
+        if (limit >= 0 && used >= 0) {
+            int64_t left = limit > used ? limit - used : 0;
+            if (least < 0 || left < least) least = left;
+        }
+        char *slash = strrchr(group, '/');
+        *slash = 0;
+    }
+    return least;
+}
+
+int64_t rs_memory_available(void) {
+    int64_t kilobytes = number_in("/proc/meminfo", "MemAvailable");
+    if (kilobytes < 0) return -1;
+    int64_t machine = kilobytes * 1024, group = memory_left_in_group();
+    return group >= 0 && group < machine ? group : machine;
 }
 
 void rs_exit(int code) { exit(code); }

@@ -52,7 +52,7 @@ struct Session {
         let attachment = Attachment(
             session: request.session, generation: replyHeader.generation, handle: replyHeader.handle, objectBytes: reply.object.bytes,
             chunkBytes: reply.object.layout.chunkBytes, requestsMax: Int(peer.requestsMax), frameBytesMax: Int(peer.frameBytesMax),
-            boot: peer.boot, previousBoot: peer.previousBoot, highest: reply.highest)
+            boot: peer.boot, highest: reply.highest)
         return Session(stream: connection.release(), attachment: attachment, object: reply.object, cluster: peer.cluster)
     }
 

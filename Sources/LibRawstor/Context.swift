@@ -27,7 +27,9 @@ final class Context: @unchecked Sendable {
         reactorOptions.callerDriven = true
         reactorOptions.queueDepth = 256
         reactorOptions.name = "librawstor"
-        guard options.flags & ~noSpin == 0 else { throw Failure(.invalidArgument, "the options have flags that this library does not know") }
+        guard options.flags & ~noSpin == 0 else {
+            throw Failure(.invalidArgument, "the options have flags that this library does not know")
+        }
         if options.flags & noSpin != 0 { reactorOptions.spin = Interval(nanoseconds: 0) }
         let log = try LogTarget(options)
         reactorOptions.logLevel = log.level

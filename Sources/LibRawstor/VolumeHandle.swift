@@ -126,8 +126,12 @@ final class VolumeHandle {
         case .sizeChanged: kind = RAWSTOR_EVENT_SIZE_CHANGED
         case .fenced: kind = RAWSTOR_EVENT_FENCED
         case .failed: kind = RAWSTOR_EVENT_CLOSED
-        // Power loss is told by the next flush; coming and going is what the client is there to hide.
-        case .powerLost, .connected, .disconnected: return
+        // The end of a volume that is lost is no news.
+        case .disconnected where volume.isDead: return
+        case .disconnected: kind = RAWSTOR_EVENT_DEGRADED
+        case .connected: kind = RAWSTOR_EVENT_RESTORED
+        // Told by the next flush.
+        case .powerLost: return
         }
         let event = rawstor_event(
             size: MemoryLayout<rawstor_event>.size, kind: UInt64(kind.rawValue), volume_bytes: volume.object.bytes)

@@ -61,6 +61,7 @@ struct MetricsText {
         single("capacity_bytes", "gauge", "Space for blocks.", statistics.capacityBytes)
         single("free_bytes", "gauge", "Of that, not in use.", statistics.freeBytes)
         single("used_bytes", "gauge", "Of that, taken by blocks of volumes.", statistics.usedBytes)
+        single("map_bytes", "gauge", "Memory that the map of blocks takes.", statistics.mapBytes)
     }
 
     private mutating func gauges(_ engine: borrowing OSTEngine) {

@@ -5,7 +5,7 @@ public struct OSTConfiguration: Hashable, Sendable {
     public var connectionsMax = Limits.connectionsMax
     public var requestsMax = Limits.requestsMax
     /// Size of the arena: replies and buffers together. The engine never has more payload in memory than fits.
-    public var memoryBytes = 64 << 20
+    public var memoryBytes = Limits.memoryForBuffers
     /// One for every request, so that small requests wait for nothing but the disk; the rest of the arena is large buffers.
     public var smallBuffers = Limits.requestsMax
     /// How the daemon calls itself in the hello.

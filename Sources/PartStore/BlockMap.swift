@@ -63,6 +63,15 @@ struct BlockMap: ~Copyable {
 
     deinit { table.deallocate() }
 
+    var memoryBytes: UInt64 { pages.memoryBytes + leaves.memoryBytes + UInt64((tableMask + 1) * MemoryLayout<UInt32>.stride) }
+
+    /// What a write of so many blocks adds to it at most, apart from whole segments and the table.
+    static func growth(blocks: UInt64) -> UInt64 {
+        let leaves = blocks / UInt64(leafBlocks) + 2
+        let pages = blocks / UInt64(Block.perPage) + 2
+        return leaves * UInt64(MemoryLayout<Leaf>.stride) + pages * UInt64(MemoryLayout<Page>.stride)
+    }
+
     var pageCount: Int { pages.count }
     /// Page indexes are below it; some may be unused.
     var pageEnd: UInt32 { pages.endIndex }

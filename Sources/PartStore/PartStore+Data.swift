@@ -93,13 +93,14 @@ extension PartStore {
         return true
     }
 
-    /// A write of blocks that take no space yet is refused while the reserve is touched: overwrites must go on. What waits to be freed
-    /// counts as free.
+    /// A write of blocks that take no space yet is refused while the reserve is touched, or the map has no memory left: overwrites must go
+    /// on. What waits to be freed counts as free.
     private mutating func lacksSpace(for need: UInt64, _ target: WriteTarget) -> Bool {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
         let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
-        guard isTight || imageIsTight else { return false }
+        let mapIsTight = state.map.memoryBytes + BlockMap.growth(blocks: UInt64(target.blockCount)) > options.mapBytesMax
+        guard isTight || imageIsTight || mapIsTight else { return false }
         var position = 0
         while position < Int(target.blockCount) {
             let block = Int(target.firstBlock) + position

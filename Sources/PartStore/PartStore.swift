@@ -16,6 +16,8 @@ public struct PartStore: ~Copyable {
         public var requestsMax = Limits.requestsMax
         public var doubtsMax = Limits.doubtsMax
         public var barrierBytes = Limits.barrierBytes
+        /// Of the map. What would make it larger is refused as if the disk were full; overwrites never do.
+        public var mapBytesMax = UInt64.max
         public init() {}
     }
 
@@ -128,7 +130,8 @@ public struct PartStore: ~Copyable {
             freeBytes: (allocator.freeBlocks + state.freed.blocks) * UInt64(Block.bytes),
             usedBytes: state.map.mappedBlocks * UInt64(Block.bytes), diskReads: counters.diskReads, diskWrites: counters.diskWrites,
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
-            snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count))
+            snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count),
+            mapBytes: state.map.memoryBytes)
     }
 
     /// Rare branches taken since the store was loaded, by the load included.
@@ -275,6 +278,8 @@ public struct StoreStatistics: Hashable, Sendable {
     /// Times that the state was written compactly.
     public var snapshots: UInt64
     public var requestsWaitingForSpace: UInt64
+    /// Memory of the map.
+    public var mapBytes: UInt64
 }
 
 /// What a disk effect was for, in the upper bits of its token.

@@ -23,12 +23,7 @@ public enum StoreInspector {
         return Info(
             superblock: loader.superblock, objects: objects, dataBlocks: loader.superblock.geometry.dataBlocks,
             mappedBlocks: state.map.mappedBlocks, doubts: state.doubts.count,
-            memoryBytes: memoryBytes(blocks: blocks, mapped: state.map.mappedBlocks))
-    }
-
-    /// Map, free space, request slots. Sparse volumes take more: a leaf of 64 blocks is made whole.
-    public static func memoryBytes(blocks: UInt64, mapped: UInt64) -> UInt64 {
-        mapped * 9 + blocks / 8 + UInt64(Limits.requestsMax * LogRecord.bytesMax) + UInt64(32 << 20)
+            memoryBytes: StoreMemory.fixedBytes(blocks: blocks) + state.map.memoryBytes)
     }
 
     /// The log as text, a record a line.

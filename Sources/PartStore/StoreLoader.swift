@@ -13,6 +13,7 @@ struct StoreLoader: ~Copyable {
     private let diskBytes: UInt64
     private(set) var superblock: Superblock
     private let geometry: Geometry
+    private let mapBytesMax: UInt64
 
     // The tail, as scanned
     private var records: TailRecords
@@ -33,7 +34,8 @@ struct StoreLoader: ~Copyable {
     private(set) var isTorn = false
 
     /// Reads the superblocks.
-    init(_ operations: Operations, disk: DiskID, path: String) async throws(Failure) {
+    init(_ operations: Operations, disk: DiskID, path: String, mapBytesMax: UInt64 = .max) async throws(Failure) {
+        self.mapBytesMax = mapBytesMax
         self.operations = operations
         self.disk = disk
         diskBytes = operations.world.traits(of: disk).bytes
@@ -304,6 +306,7 @@ struct StoreLoader: ~Copyable {
                 guard let length else { throw Failure(.damaged, "the snapshot contradicts itself at \(start + UInt64(used))") }
                 used += length
             }
+            try checkMemory(state)
             objectsRecord = head.objectsRecord
             isComplete = head.isLast
             position += UInt64(bytes)
@@ -352,7 +355,16 @@ struct StoreLoader: ~Copyable {
             guard let record = record(number), state.apply(record, records.source(number), number: number),
                 state.doubts.count <= 2 * Limits.doubtsMax, state.imageBytesBound <= 2 * geometry.halfBytes
             else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
+            try checkMemory(state)
         }
+    }
+
+    private func checkMemory(_ state: borrowing StoreState) throws(Failure) {
+        guard state.map.memoryBytes > mapBytesMax else { return }
+        throw Failure(
+            .outOfMemory,
+            "the map of the store's blocks needs more than the \(mapBytesMax >> 20) MiB of memory that there are for it; free some, "
+                + "or give it more with --memory")
     }
 
     /// The oldest record behind the trusted ones whose data is referred to and is not on the disk.

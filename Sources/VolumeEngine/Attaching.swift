@@ -20,7 +20,7 @@ extension VolumeEngine {
         }
         order.attached(highestTaken: attachment.highest.generation == generation ? attachment.highest.sequence : 0)
         settleGhosts()
-        if !isFirst, attachment.boot != knownBoot, attachment.previousBoot != knownBoot { powerLost() }
+        if !isFirst, attachment.boot != knownBoot { powerLost() }
         sendUnansweredAgain()
         effects.append(.notice(.connected))
         if isDead { reset(.dead(deadStatus)) }

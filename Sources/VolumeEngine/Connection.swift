@@ -10,16 +10,15 @@ public struct Attachment: Hashable, Sendable {
     public var chunkBytes: UInt64
     public var requestsMax: Int
     public var frameBytesMax: Int
-    /// The identity under which the OST takes writes now, and the one before if nothing can have been lost in between.
+    /// The identity under which the OST takes writes: the same as long as nothing that was completed can have been lost.
     public var boot: Identifier
-    public var previousBoot: Identifier
     /// The highest version that the OST has of the object.
     public var highest: Version
 
     public init(
         session: UInt64, generation: UInt64, handle: UInt32, objectBytes: UInt64, chunkBytes: UInt64 = Limits.chunkBytesDefault,
         requestsMax: Int = Limits.requestsPerConnectionMax, frameBytesMax: Int = Limits.frameBytesMax, boot: Identifier = .zero,
-        previousBoot: Identifier = .zero, highest: Version = .zero
+        highest: Version = .zero
     ) {
         self.session = session
         self.generation = generation
@@ -29,7 +28,6 @@ public struct Attachment: Hashable, Sendable {
         self.requestsMax = requestsMax
         self.frameBytesMax = frameBytesMax
         self.boot = boot
-        self.previousBoot = previousBoot
         self.highest = highest
     }
 }

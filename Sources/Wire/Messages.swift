@@ -35,12 +35,11 @@ public struct Hello: Message {
     public var features: UInt64
     public var frameBytesMax: UInt32
     public var requestsMax: UInt32
-    /// Of an OST: its store, how often that was mounted, and the identity under which it takes writes since it last was loaded.
+    /// Of an OST: its store, how often that was mounted, and the identity under which it takes writes: the same as long as nothing that was
+    /// completed can have been lost.
     public var store: Identifier
     public var mountCounter: UInt64
     public var boot: Identifier
-    /// The boot identity before, if nothing that was completed can have been lost in between (the process died, not the machine).
-    public var previousBoot: Identifier
     public var software: String
     /// Room for authentication; empty until keys exist.
     public var authentication: String
@@ -48,7 +47,7 @@ public struct Hello: Message {
     public init(
         role: Role, cluster: Identifier = .zero, features: UInt64 = 0, frameBytesMax: UInt32 = UInt32(Limits.frameBytesMax),
         requestsMax: UInt32 = UInt32(Limits.requestsPerConnectionMax), store: Identifier = .zero, mountCounter: UInt64 = 0,
-        boot: Identifier = .zero, previousBoot: Identifier = .zero, software: String = "", authentication: String = ""
+        boot: Identifier = .zero, software: String = "", authentication: String = ""
     ) {
         self.role = role
         self.cluster = cluster
@@ -58,7 +57,6 @@ public struct Hello: Message {
         self.store = store
         self.mountCounter = mountCounter
         self.boot = boot
-        self.previousBoot = previousBoot
         self.software = software
         self.authentication = authentication
     }
@@ -72,7 +70,6 @@ public struct Hello: Message {
         body.put(store)
         body.put(mountCounter)
         body.put(boot)
-        body.put(previousBoot)
         body.put(software)
         body.put(authentication)
     }
@@ -88,7 +85,6 @@ public struct Hello: Message {
         store = try body.getIdentifier()
         mountCounter = try body.get(UInt64.self)
         boot = try body.getIdentifier()
-        previousBoot = try body.getIdentifier()
         software = try body.getString()
         authentication = try body.getString(max: 4096)
     }

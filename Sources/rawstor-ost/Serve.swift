@@ -1,5 +1,6 @@
 import Arguments
 import Base
+import CSystem
 import Environment
 import OSTDaemon
 import OSTEngine
@@ -13,6 +14,8 @@ private struct ServeOptions {
     var metrics: Endpoint?
     var logLevel = LogLevel.info
     var spin: Interval?
+    /// For the map.
+    var memory: UInt64?
 
     init(_ command: ParsedCommand) throws(Failure) {
         path = command.positionals[0]
@@ -28,6 +31,7 @@ private struct ServeOptions {
             }
             spin = Interval(nanoseconds: microseconds * 1000)
         }
+        if let text = command.value("memory") { memory = try ByteSize.parse(text) }
         switch command.value("log-level") ?? "info" {
         case "debug": logLevel = .debug
         case "info": logLevel = .info
@@ -53,7 +57,10 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     let operations = Operations(reactor)
     let disk = try await patiently(operations) { () throws(Failure) in try reactor.openDisk(options.path, .readWrite) }
     let began = reactor.now
-    let store = try await StoreFile.load(operations, disk: disk, path: options.path)
+    let blocks = reactor.traits(of: disk).bytes / UInt64(Block.bytes)
+    var storeOptions = PartStore.Options()
+    if let memory = options.memory { storeOptions.mapBytesMax = memory } else { storeOptions.mapBytesMax = try mapBytesAvailable(blocks) }
+    let store = try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions)
     reactor.log(
         .info, "store loaded",
         [
@@ -61,11 +68,22 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
             LogField("boot", store.boot),
             LogField("objects", store.objectCount), LogField("capacity", ByteSize.text(store.statistics.capacityBytes)),
             LogField("used", ByteSize.text(store.statistics.usedBytes)), LogField("ms", (reactor.now - began).milliseconds),
+            LogField("memory", ByteSize.text(StoreMemory.fixedBytes(blocks: blocks) + store.statistics.mapBytes)),
+            LogField("map_max", ByteSize.text(storeOptions.mapBytesMax)),
         ])
-    let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
-        try await StoreFile.load(operations, disk: disk, path: options.path, afterFailure: true)
+    if StoreMemory.mapBytesFull(blocks: blocks) > storeOptions.mapBytesMax {
+        reactor.log(
+            .warning, "there is not enough memory for a full disk: writes will be refused before",
+            [
+                LogField("needed", ByteSize.text(StoreMemory.mapBytesFull(blocks: blocks))),
+                LogField("map_max", ByteSize.text(storeOptions.mapBytesMax)),
+            ])
     }
-    reactor.isInHaste = { [unowned server] in server.engine.requestsInFlight <= 4 }
+    let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
+        try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions, afterFailure: true)
+    }
+    // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
+    reactor.isInHaste = { [weak server] in server.map { $0.engine.requestsInFlight <= 4 } ?? false }
     for endpoint in options.endpoints {
         _ = try await patiently(operations) { () throws(Failure) in try server.listen(on: endpoint) }
     }
@@ -78,6 +96,22 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     metrics.stop()
     await server.stop()
     return ExitStatus.well
+}
+
+/// What the machine has left for the map. An eighth stays free: others grow, too.
+private func mapBytesAvailable(_ blocks: UInt64) throws(Failure) -> UInt64 {
+    let available = rs_memory_available()
+    if available < 0 { return .max }
+    let usable = UInt64(available) / 8 * 7
+    let fixed = StoreMemory.fixedBytes(blocks: blocks)
+    guard usable > fixed else {
+        throw Failure(
+            .outOfMemory,
+            "serving this store takes \(ByteSize.text(fixed)) of memory before anything is written, and "
+                + "\(ByteSize.text(UInt64(available))) are available; free some, or say with --memory how much the map of blocks may "
+                + "take all the same")
+    }
+    return usable - fixed
 }
 
 /// Tries for a few seconds what another process has: one that was killed a moment ago keeps its lock and its port until the kernel has

@@ -37,6 +37,10 @@ let syntax = CommandSyntax(
                 .value(
                     "spin", "US",
                     "With little under way, looks this many microseconds for what comes next before it sleeps; 100 by default, 0 never."),
+                .value(
+                    "memory", "SIZE",
+                    "Memory for the map of blocks: what would need more is refused as if the disk were full. By default what is available, "
+                        + "less an eighth."),
                 logLevel,
                 .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),
             ],

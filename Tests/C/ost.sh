@@ -38,12 +38,15 @@ start_ost() {
     return 1
 }
 
+# With the status that the daemon ends with: 0 when it was asked to.
 stop_ost() {
+    local status=0
     if [[ -n $ost_pid ]]; then
         kill "-${1:-TERM}" "$ost_pid" 2>/dev/null
-        wait "$ost_pid" 2>/dev/null
+        wait "$ost_pid" 2>/dev/null || status=$?
     fi
     ost_pid=
+    return $status
 }
 
 # The URL of a volume on it.

@@ -1,6 +1,12 @@
 /* The catalogue, opening and closing, sizes and events. */
 #include "test.h"
 
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #define MIB (1024 * 1024)
 
 TEST(a_volume_is_created_found_and_removed)
@@ -216,6 +222,93 @@ TEST(a_writer_that_is_forced_out_hears_of_it_and_writes_no_more)
     CHECK_EQUAL(rawstor_write_sync(second, buffer, sizeof buffer, 0, 0), 0);
     CHECK_EQUAL(rawstor_context_destroy(one), 0);
     CHECK_EQUAL(rawstor_context_destroy(two), 0);
+}
+
+/* Between a client and the OST, one connection at a time, to be broken at will. */
+struct relay {
+    char path[80];
+    const char *ost;
+    int listener;
+    volatile int client;
+};
+
+static int unix_socket(const char *path, struct sockaddr_un *address)
+{
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    snprintf(address->sun_path, sizeof address->sun_path, "%s", path);
+    return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static void *relay(void *argument)
+{
+    struct relay *relay = argument;
+    struct sockaddr_un address;
+    static char buffer[65536];
+
+    for (;;) {
+        int client = accept(relay->listener, NULL, NULL), server = unix_socket(relay->ost, &address);
+        if (client < 0 || connect(server, (struct sockaddr *)&address, sizeof address) < 0)
+            return NULL;
+        relay->client = client;
+        struct pollfd ends[2] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
+        for (int live = 1; live;) {
+            poll(ends, 2, -1);
+            for (int end = 0; end < 2; end++) {
+                if (!ends[end].revents)
+                    continue;
+                ssize_t count = read(ends[end].fd, buffer, sizeof buffer);
+                for (ssize_t done = 0; done < count;) {
+                    ssize_t written = send(ends[1 - end].fd, buffer + done, count - done, MSG_NOSIGNAL);
+                    if (written <= 0)
+                        count = 0;
+                    done += written;
+                }
+                if (count <= 0)
+                    live = 0;
+            }
+        }
+        close(server);
+        close(client);
+    }
+}
+
+TEST(a_lost_connection_is_told_and_made_anew)
+{
+    NEEDS_OST();
+    if (getenv("RAWSTOR_TEST_OST")[0] != '/')
+        SKIP("RAWSTOR_TEST_OST is no socket");
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("lost");
+    struct events events = {{0}, 0, 0};
+    struct rawstor_volume_options options = {.size = sizeof options, .event = remember_event, .event_argument = &events};
+    struct relay between = {.ost = getenv("RAWSTOR_TEST_OST")};
+    struct sockaddr_un address;
+    static char buffer[4096], where[256];
+    rawstor_volume *volume;
+    pthread_t thread;
+
+    snprintf(between.path, sizeof between.path, "/tmp/rawstor-relay-%d", (int)getpid());
+    between.listener = unix_socket(between.path, &address);
+    CHECK(bind(between.listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(between.listener, 8) == 0);
+    CHECK(pthread_create(&thread, NULL, relay, &between) == 0);
+    snprintf(where, sizeof where, "ost+unix:///%s?socket=%s", name, between.path);
+
+    CHECK_EQUAL(rawstor_create_sync(context, url(name), MIB, NULL), 0);
+    CHECK_EQUAL(rawstor_volume_open_sync(context, where, &options, &volume), 0);
+    CHECK_EQUAL(rawstor_write_sync(volume, buffer, sizeof buffer, 0, 0), 0);
+    CHECK_EQUAL(events.count, 0);
+    shutdown(between.client, SHUT_RDWR);
+    await_event(context, &events, 2);
+    CHECK_EQUAL(events.count, 2);
+    CHECK_EQUAL(events.kinds[0], RAWSTOR_EVENT_DEGRADED);
+    CHECK_EQUAL(events.kinds[1], RAWSTOR_EVENT_RESTORED);
+    CHECK_EQUAL(rawstor_write_sync(volume, buffer, sizeof buffer, 0, 0), 0);
+    CHECK_EQUAL(rawstor_volume_close_sync(volume), 0);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    shutdown(between.listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    unlink(between.path);
 }
 
 TEST(a_close_lets_what_is_under_way_end_first)

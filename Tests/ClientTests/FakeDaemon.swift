@@ -30,15 +30,13 @@ final class FakeDaemon {
     /// Takes data requests and answers none.
     var isMute = false
     private let boot: Identifier
-    private let previousBoot: Identifier
 
     init(_ world: SimWorld, _ store: FakeStore) throws {
         self.world = world
         self.store = store
         operations = Operations(world)
         store.boots += 1
-        boot = Identifier(high: 9, low: store.boots)
-        previousBoot = store.losesPower ? .zero : Identifier(high: 9, low: store.boots - 1)
+        boot = Identifier(high: 9, low: store.losesPower ? store.boots : 0)
         let listener = try world.listen(on: FakeDaemon.endpoint)
         world.spawn {
             while case .success(let stream) = await self.operations.accept(listener) {
@@ -95,7 +93,7 @@ final class FakeDaemon {
         reply.mark = store.durable
         switch header.opcode {
         case .hello:
-            let hello = Hello(role: .ost, cluster: Identifier(high: 5, low: 5), boot: boot, previousBoot: previousBoot)
+            let hello = Hello(role: .ost, cluster: Identifier(high: 5, low: 5), boot: boot)
             return frame(reply, hello.encoded)
         case .create:
             let object = try decode(ObjectRecord.self, meta)

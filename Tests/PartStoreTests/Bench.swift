@@ -17,10 +17,12 @@ final class Bench {
     private var sequence: UInt64 = 0
     private(set) var damagedBlocks: [UInt32] = []
 
+    var options = PartStore.Options()
+
     init(bytes: UInt64 = 16 << 20) {
         host = universe.addHost("ost")
         disk = host.addDisk("/disk", bytes: bytes)
-        shell = StoreShell(host.start("ost"), path: "/disk", options: PartStore.Options())
+        shell = StoreShell(host.start("ost"), path: "/disk", options: options)
     }
 
     /// Runs asynchronous code to its end; the failure, if it threw one.
@@ -56,7 +58,7 @@ final class Bench {
     func restart() -> Failure? {
         (shell.world as? SimWorld)?.kill()
         universe.run(for: .milliseconds(10))
-        shell = StoreShell(host.start("ost"), path: "/disk", options: PartStore.Options())
+        shell = StoreShell(host.start("ost"), path: "/disk", options: options)
         return mount()
     }
 

@@ -56,7 +56,7 @@ import Testing
     }
 
     #if MUTANTS
-        @Test(arguments: [Mutant.forgetsFlush, .acknowledgesOutOfLogOrder])
+        @Test(arguments: [Mutant.forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly])
         func theModelCatches(_ mutant: Mutant) {
             Mutant.active = mutant
             defer { Mutant.active = nil }

@@ -68,6 +68,31 @@ import Testing
         #expect(bench.read(1).0 == .ok)
     }
 
+    @Test func aMapThatMayNotGrowRefusesNewBlocksAndTakesOverwrites() {
+        let bench = Bench(bytes: 64 << 20)
+        bench.format()
+        #expect(bench.request { $0.resize(tag: $1, bench.object, bytes: 1 << 40) } == .ok)
+        let empty = bench.shell.use { $0.statistics.mapBytes }
+        bench.options.mapBytesMax = empty + (1 << 20)
+        #expect(bench.restart() == nil)
+        #expect(bench.request { $0.fence(tag: $1, bench.object, generation: 1, map: 0, settles: true) } != .diskFailed)
+        #expect(bench.write(0, 1) == .ok)
+        // One block in each 4 MiB: a page and a leaf each time.
+        var taken: UInt32 = 0
+        while taken < 10_000, bench.zero(taken + 1, 0) == .ok { taken += 1 }
+        #expect(taken > 500 && taken < 10_000)
+        #expect(bench.zero(taken + 2, 0) == .noSpace)
+        #expect(bench.write(0, 2) == .ok)
+        #expect(bench.read(0) == (.ok, 2))
+        #expect(bench.zero(1, 0) == .ok)
+        bench.options.mapBytesMax = 100_000
+        let refusal = bench.restart()
+        #expect(refusal?.status == .outOfMemory && refusal?.detail.contains("--memory") == true)
+        bench.options.mapBytesMax = .max
+        #expect(bench.restart() == nil)
+        #expect(bench.read(0) == (.ok, 2))
+    }
+
     @Test func dataThatRotsBeforeTheNextBatchIsDamageAfterACrashAndNotALostTail() throws {
         let bench = Bench()
         bench.format()

@@ -23,7 +23,6 @@ final class Rig {
     var random: SplitMix
     var session: UInt64 = 0
     var boot = Identifier(high: 1, low: 1)
-    var previousBoot = Identifier.zero
     let attachedBytes: UInt64
     let chunkBytes: UInt64
     var completions: [UInt: Status] = [:]
@@ -69,7 +68,7 @@ final class Rig {
         engine.attached(
             Attachment(
                 session: session, generation: 7, handle: 3, objectBytes: attachedBytes, chunkBytes: chunkBytes, requestsMax: requestsMax,
-                boot: boot, previousBoot: previousBoot, highest: Version(generation: 7, sequence: ost.highest)))
+                boot: boot, highest: Version(generation: 7, sequence: ost.highest)))
         after()
     }
 

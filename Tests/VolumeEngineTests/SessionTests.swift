@@ -63,8 +63,6 @@ import Wire
         let rig = Rig()
         rig.submit(.write, 0, 4096, data: pattern(4096))
         try rig.run()
-        rig.previousBoot = rig.boot
-        rig.boot = Identifier(high: 2, low: 2)
         rig.detach()
         rig.attach()
         let flush = rig.submit(.flush)

@@ -150,7 +150,7 @@ const char *rawstor_error_message(const rawstor_context *context);
 
 enum rawstor_event_kind {
     RAWSTOR_EVENT_SIZE_CHANGED = 1, /* rawstor_volume_size() tells the new size */
-    RAWSTOR_EVENT_DEGRADED = 2,     /* the volume works, with less redundancy than it should have */
+    RAWSTOR_EVENT_DEGRADED = 2,     /* an OST of the volume is out of reach; operations that only it can do wait for it */
     RAWSTOR_EVENT_RESTORED = 3,     /* no longer degraded */
     RAWSTOR_EVENT_FENCED = 4,       /* another writer has taken the volume: close it */
     RAWSTOR_EVENT_CLOSED = 5        /* the volume is gone for good, removed or lost: close it */

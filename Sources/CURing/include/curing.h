@@ -82,8 +82,8 @@ bool rs_ring_needs_collecting(const struct rs_ring *ring);
 
 bool rs_ring_has_completions(const struct rs_ring *ring);
 
-/* Looks for completions, or for what becomes one when collected, without sleeping; false after `nanoseconds` without any. Lets other threads
- * of this core run meanwhile. */
+/* Looks for completions, or for what becomes one when collected, without sleeping; false after `nanoseconds` without any. Lets other
+ * threads of this core run meanwhile. */
 bool rs_ring_spin(const struct rs_ring *ring, int64_t nanoseconds);
 
 /* A non-blocking close-on-exec eventfd which becomes readable with every completion. */
