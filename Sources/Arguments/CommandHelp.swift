@@ -6,7 +6,7 @@ extension CommandSyntax {
         var text = "\(program): \(summary)\n\n"
         let lines = verbs.map { ($0.name + usage(of: $0), $0.summary) }
         text += table(lines, title: "Commands")
-        text += "\n'\(program) COMMAND --help' explains one, with examples.\n\n"
+        text += "\n'\(program) COMMAND --help' explains one, with examples; '\(program) --version' tells the version.\n\n"
         text += examples(verbs.compactMap(\.examples.first))
         return text + exitHelp
     }

@@ -4,7 +4,7 @@ import Base
 public struct ParsedCommand: Hashable, Sendable {
     public enum Outcome: Hashable, Sendable {
         case run(ParsedCommand)
-        /// Help was asked for: print this and leave, well.
+        /// Help or the version was asked for: print this and leave, well.
         case help(String)
     }
 
@@ -24,6 +24,7 @@ public struct ParsedCommand: Hashable, Sendable {
             throw Failure(.invalidArgument, "no command is given; '\(syntax.program) --help' lists them")
         }
         if first == "--help" || first == "-h" || first == "help", arguments.count == 1 { return .help(syntax.help) }
+        if first == "--version", arguments.count == 1 { return .help("\(syntax.program) \(softwareVersion)\n") }
         let words = first == "help" ? Array(arguments.dropFirst()) : arguments
         if let noun = words.first, asksAboutNoun(arguments), let text = syntax.help(forNoun: noun) { return .help(text) }
         guard let (verb, used) = find(words, syntax) else { throw unknownVerb(words, syntax) }

@@ -157,7 +157,7 @@ void rs_boot_id(char text[40]) {
 /* The number behind `key` in a file of "key: number kB" lines, or the number that the file begins with when `key` is empty; -1 if there is
  * none. */
 static int64_t number_in(const char *path, const char *key) {
-    char text[4096];
+    char text[16384];
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return -1;
     ssize_t count = read(descriptor, text, sizeof text - 1);
@@ -171,32 +171,52 @@ static int64_t number_in(const char *path, const char *key) {
     return *place >= '0' && *place <= '9' ? strtoll(place, NULL, 10) : -1;
 }
 
-/* What the control group above all of this process leaves it, or -1 where there is no limit. */
-static int64_t memory_left_in_group(void) {
-    char groups[1024], path[1200];
+/* What one control group leaves, or -1 where it has no limit. Pages of files can be taken back, so they count as free. */
+static int64_t memory_left_in(const char *folder, const char *limit_name, const char *used_name) {
+    static const char *const files[] = {"\ninactive_file", "\nactive_file", "\nslab_reclaimable"};
+    char path[1400];
+    snprintf(path, sizeof path, "%s/%s", folder, limit_name);
+    int64_t limit = number_in(path, "");
+    snprintf(path, sizeof path, "%s/%s", folder, used_name);
+    int64_t used = number_in(path, "");
+    if (limit < 0 || used < 0) return -1;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    for (unsigned kind = 0; kind < sizeof files / sizeof *files; kind++) {
+        int64_t bytes = number_in(path, files[kind]);
+        if (bytes > 0) used -= bytes < used ? bytes : used;
+    }
+    return limit > used ? limit - used : 0;
+}
+
+/* The least that the control groups of this process leave it, at any level; -1 where none has a limit. */
+static int64_t memory_left_in_groups(void) {
+    static const struct {
+        const char *line, *root, *limit, *used;
+    } versions[] = {
+        {"0::/", "/sys/fs/cgroup", "memory.max", "memory.current"},
+        {":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"},
+    };
+    char text[4096], folder[1200];
     int descriptor = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return -1;
-    ssize_t count = read(descriptor, groups, sizeof groups - 1);
+    ssize_t count = read(descriptor, text, sizeof text - 1);
     close(descriptor);
     if (count <= 0) return -1;
-    groups[count] = 0;
-    char *group = strstr(groups, "0::/");
-    if (group == NULL) return -1;
-    group += 3;
-    group[strcspn(group, "\n")] = 0;
+    text[count] = 0;
     int64_t least = -1;
-    /* A limit may stand at any level. */
-    while (*group != 0) {
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-        int64_t limit = number_in(path, "");
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
-        int64_t used = number_in(path, "");
-        if (limit >= 0 && used >= 0) {
-            int64_t left = limit > used ? limit - used : 0;
-            if (least < 0 || left < least) least = left;
+    for (unsigned version = 0; version < sizeof versions / sizeof *versions; version++) {
+        const char *line = strstr(text, versions[version].line);
+        if (line == NULL) continue;
+        const char *group = line + strlen(versions[version].line) - 1;
+        int root = snprintf(folder, sizeof folder, "%s", versions[version].root);
+        snprintf(folder + root, sizeof folder - root, "%.*s", (int)strcspn(group, "\n"), group);
+        for (;;) {
+            int64_t left = memory_left_in(folder, versions[version].limit, versions[version].used);
+            if (left >= 0 && (least < 0 || left < least)) least = left;
+            char *slash = strrchr(folder, '/');
+            if (slash == NULL || slash < folder + root) break;
+            *slash = 0;
         }
-        char *slash = strrchr(group, '/');
-        *slash = 0;
     }
     return least;
 }
@@ -204,7 +224,7 @@ static int64_t memory_left_in_group(void) {
 int64_t rs_memory_available(void) {
     int64_t kilobytes = number_in("/proc/meminfo", "MemAvailable");
     if (kilobytes < 0) return -1;
-    int64_t machine = kilobytes * 1024, group = memory_left_in_group();
+    int64_t machine = kilobytes * 1024, group = memory_left_in_groups();
     return group >= 0 && group < machine ? group : machine;
 }
 

@@ -125,6 +125,14 @@ static int64_t now(void) {
     return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
+static inline void rest(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 bool rs_ring_spin(const struct rs_ring *ring, int64_t nanoseconds) {
     enum { looks_per_yield = 64 };
     const int64_t end = now() + nanoseconds;
@@ -132,7 +140,7 @@ bool rs_ring_spin(const struct rs_ring *ring, int64_t nanoseconds) {
         for (int look = 0; look < looks_per_yield; look++) {
             if (rs_ring_has_completions(ring) || rs_ring_needs_collecting(ring))
                 return true;
-            __builtin_ia32_pause();
+            rest();
         }
         sched_yield();
     } while (now() < end);

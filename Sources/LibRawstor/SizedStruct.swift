@@ -24,7 +24,7 @@ enum SizedStruct {
         let known = MemoryLayout<Options>.size
         let bytes = UnsafeRawPointer(pointer)
         for offset in stride(from: known, to: size, by: 1) where bytes.load(fromByteOffset: offset, as: UInt8.self) != 0 {
-            throw Failure(.invalidArgument, "an option at byte \(offset) of a struct is not known to librawstor \(libraryVersion)")
+            throw Failure(.invalidArgument, "an option at byte \(offset) of a struct is not known to librawstor \(softwareVersion)")
         }
         withUnsafeMutableBytes(of: &options) {
             $0.copyMemory(from: UnsafeRawBufferPointer(start: bytes, count: min(size, known)))

@@ -63,9 +63,9 @@ struct BlockMap: ~Copyable {
 
     deinit { table.deallocate() }
 
-    var memoryBytes: UInt64 { pages.memoryBytes + leaves.memoryBytes + UInt64((tableMask + 1) * MemoryLayout<UInt32>.stride) }
+    var bytesInUse: UInt64 { pages.bytesInUse + leaves.bytesInUse + UInt64((tableMask + 1) * MemoryLayout<UInt32>.stride) }
 
-    /// What a write of so many blocks adds to it at most, apart from whole segments and the table.
+    /// What a write of so many blocks adds to it at most, apart from the table.
     static func growth(blocks: UInt64) -> UInt64 {
         let leaves = blocks / UInt64(leafBlocks) + 2
         let pages = blocks / UInt64(Block.perPage) + 2

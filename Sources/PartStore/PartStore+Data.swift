@@ -99,7 +99,7 @@ extension PartStore {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
         let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
-        let mapIsTight = state.map.memoryBytes + BlockMap.growth(blocks: UInt64(target.blockCount)) > options.mapBytesMax
+        let mapIsTight = state.map.bytesInUse + BlockMap.growth(blocks: UInt64(target.blockCount)) > options.mapBytesMax
         guard isTight || imageIsTight || mapIsTight else { return false }
         var position = 0
         while position < Int(target.blockCount) {

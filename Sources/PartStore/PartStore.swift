@@ -18,6 +18,8 @@ public struct PartStore: ~Copyable {
         public var barrierBytes = Limits.barrierBytes
         /// Of the map. What would make it larger is refused as if the disk were full; overwrites never do.
         public var mapBytesMax = UInt64.max
+        /// Of the map and the log's tail while the store is loaded: far enough above the other that what was taken is loaded again.
+        public var loadBytesMax = UInt64.max
         public init() {}
     }
 
@@ -131,7 +133,7 @@ public struct PartStore: ~Copyable {
             usedBytes: state.map.mappedBlocks * UInt64(Block.bytes), diskReads: counters.diskReads, diskWrites: counters.diskWrites,
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
             snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count),
-            mapBytes: state.map.memoryBytes)
+            mapBytes: state.map.bytesInUse)
     }
 
     /// Rare branches taken since the store was loaded, by the load included.

@@ -20,10 +20,8 @@ struct Slab<Element: BitwiseCopyable>: ~Copyable {
     /// Indexes given out so far are below it.
     var endIndex: UInt32 { UInt32(used) }
     var count: Int { used - freeList.count }
-    var memoryBytes: UInt64 {
-        let segments = UInt64(roundUp(used, to: Self.segmentCount))
-        return segments * UInt64(MemoryLayout<Element>.stride) + UInt64(freeList.capacity * MemoryLayout<UInt32>.stride)
-    }
+    /// Of what is in use: the rest is used again before there is more.
+    var bytesInUse: UInt64 { UInt64(count * MemoryLayout<Element>.stride) }
 
     @inline(__always)
     func pointer(_ index: UInt32) -> UnsafeMutablePointer<Element> {

@@ -34,7 +34,7 @@ public enum StoreFile {
         _ operations: Operations, disk: DiskID, path: String, options: PartStore.Options = PartStore.Options(), afterFailure: Bool = false
     ) async throws(Failure) -> PartStore {
         let world = operations.world
-        var loader = try await StoreLoader(operations, disk: disk, path: path, mapBytesMax: options.mapBytesMax)
+        var loader = try await StoreLoader(operations, disk: disk, path: path, bytesMax: options.loadBytesMax)
         var state = try await loader.rebuild(distrusts: afterFailure)
         let allocator = try allocator(for: &state, loader.superblock.geometry)
         // The daemon ended while it wrote a snapshot. It is written anew, to the room that was kept for it.

@@ -23,7 +23,7 @@ public enum StoreInspector {
         return Info(
             superblock: loader.superblock, objects: objects, dataBlocks: loader.superblock.geometry.dataBlocks,
             mappedBlocks: state.map.mappedBlocks, doubts: state.doubts.count,
-            memoryBytes: StoreMemory.fixedBytes(blocks: blocks) + state.map.memoryBytes)
+            memoryBytes: StoreMemory.fixedBytes(blocks: blocks) + state.map.bytesInUse)
     }
 
     /// The log as text, a record a line.

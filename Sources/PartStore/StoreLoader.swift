@@ -13,7 +13,8 @@ struct StoreLoader: ~Copyable {
     private let diskBytes: UInt64
     private(set) var superblock: Superblock
     private let geometry: Geometry
-    private let mapBytesMax: UInt64
+    /// For map and tail together.
+    private let bytesMax: UInt64
 
     // The tail, as scanned
     private var records: TailRecords
@@ -34,8 +35,8 @@ struct StoreLoader: ~Copyable {
     private(set) var isTorn = false
 
     /// Reads the superblocks.
-    init(_ operations: Operations, disk: DiskID, path: String, mapBytesMax: UInt64 = .max) async throws(Failure) {
-        self.mapBytesMax = mapBytesMax
+    init(_ operations: Operations, disk: DiskID, path: String, bytesMax: UInt64 = .max) async throws(Failure) {
+        self.bytesMax = bytesMax
         self.operations = operations
         self.disk = disk
         diskBytes = operations.world.traits(of: disk).bytes
@@ -306,7 +307,7 @@ struct StoreLoader: ~Copyable {
                 guard let length else { throw Failure(.damaged, "the snapshot contradicts itself at \(start + UInt64(used))") }
                 used += length
             }
-            try checkMemory(state)
+            try checkMemory(&state)
             objectsRecord = head.objectsRecord
             isComplete = head.isLast
             position += UInt64(bytes)
@@ -353,18 +354,31 @@ struct StoreLoader: ~Copyable {
     private func replay(into state: inout StoreState) throws(Failure) {
         for number in records.after(objectsRecord) where !isVoid(number) {
             guard let record = record(number), state.apply(record, records.source(number), number: number),
-                state.doubts.count <= 2 * Limits.doubtsMax, state.imageBytesBound <= 2 * geometry.halfBytes
+                state.doubts.count <= 2 * Limits.doubtsMax, fitsLog(&state)
             else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
-            try checkMemory(state)
+            try checkMemory(&state)
         }
     }
 
-    private func checkMemory(_ state: borrowing StoreState) throws(Failure) {
-        guard state.map.memoryBytes > mapBytesMax else { return }
+    /// Whether a store can have been like this. Pages of removed objects, which the running store sweeps, are only dropped when they count.
+    private func fitsLog(_ state: inout StoreState) -> Bool {
+        if state.imageBytesBound > 2 * geometry.halfBytes { dropOrphans(&state) }
+        return state.imageBytesBound <= 2 * geometry.halfBytes
+    }
+
+    private func dropOrphans(_ state: inout StoreState) {
+        state.dropOrphanedPages()
+        state.freed.removeAll()
+    }
+
+    private func checkMemory(_ state: inout StoreState) throws(Failure) {
+        guard state.map.bytesInUse + records.bytesInUse > bytesMax else { return }
+        dropOrphans(&state)
+        guard state.map.bytesInUse + records.bytesInUse > bytesMax else { return }
         throw Failure(
             .outOfMemory,
-            "the map of the store's blocks needs more than the \(mapBytesMax >> 20) MiB of memory that there are for it; free some, "
-                + "or give it more with --memory")
+            "loading this store takes more than the \(bytesMax >> 20) MiB of memory that there are for it; free some, or give it more "
+                + "with --memory")
     }
 
     /// The oldest record behind the trusted ones whose data is referred to and is not on the disk.

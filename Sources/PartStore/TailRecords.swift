@@ -18,6 +18,8 @@ struct TailRecords: ~Copyable {
     /// Behind the last one.
     var end: UInt64 { first + UInt64(count) }
 
+    var bytesInUse: UInt64 { UInt64(chunks.count * TailRecords.chunkBytes) + places.bytesInUse }
+
     var hasRoom: Bool { count < Int(noIndex) }
 
     /// Those behind this one, whatever number that is: it may be what a damaged disk says.

@@ -134,10 +134,10 @@ public final class Reactor: World, @unchecked Sendable {
         return try body()
     }
 
-    /// One turn. Waits until `minimum` operations have ended, a timer is due or `deadline` has come (`nil`: does not wait), and returns
-    /// how many completions were delivered. It may return earlier, and with none.
+    /// One turn. Waits until an operation has ended, a timer is due or `deadline` has come (`nil`: does not wait), and returns how many
+    /// completions were delivered. It may return earlier, and with none.
     @discardableResult
-    public func process(wait deadline: Instant?, minimum: Int = 1) -> Int {
+    public func process(wait deadline: Instant?) -> Int {
         invariant(!isInTurn && !isClosed, "a turn within a turn, or after close")
         let previous = reactorExecutor.enter()
         if let descriptor = pollDescriptor {
@@ -145,7 +145,7 @@ public final class Reactor: World, @unchecked Sendable {
             rs_eventfd_clear(descriptor)
         }
         if !deferred.isEmpty { retryDeferred() }
-        submitAndWait(until: deadline, minimum: minimum)
+        submitAndWait(until: deadline)
         transfersQueued = 0
         cachedNow = clock
         isInTurn = true
@@ -163,22 +163,25 @@ public final class Reactor: World, @unchecked Sendable {
     /// Whether the next turn has something to do already.
     private var hasWork: Bool { !ready.isEmpty || reactorExecutor.hasJobs || !deferred.isEmpty }
 
-    private func submitAndWait(until deadline: Instant?, minimum: Int) {
+    private func submitAndWait(until deadline: Instant?) {
         guard let deadline, !hasWork else { return collect() }
         let limit = min(deadline, timers.next() ?? .never)
+        guard options.spin.nanoseconds > 0, let isInHaste, isInHaste() else { return sleep(until: limit) }
+        let began = clock
+        let mayCatch = shortWaits.areLikely && limit > began + options.spin
+        let isCaught = mayCatch && spin()
+        if !isCaught { sleep(until: limit) }
+        shortWaits.ended(after: clock - began, limit: options.spin, wasSpunInVain: mayCatch && !isCaught)
+    }
+
+    private func sleep(until limit: Instant) {
         var nanoseconds: Int64 = -1
         if limit != .never {
             let left = (limit - clock).nanoseconds
             if left == 0 { return collect() }
             nanoseconds = Int64(clamping: left)
         }
-        guard options.spin.nanoseconds > 0, let isInHaste, isInHaste() else {
-            return checkSubmission(rs_ring_submit_and_wait(ring, UInt32(max(1, minimum)), nanoseconds))
-        }
-        let began = clock
-        let isCaught = shortWaits.areLikely && (nanoseconds < 0 || nanoseconds > Int64(options.spin.nanoseconds)) && spin()
-        if !isCaught { checkSubmission(rs_ring_submit_and_wait(ring, UInt32(max(1, minimum)), nanoseconds)) }
-        shortWaits.ended(isShort: clock - began < options.spin)
+        checkSubmission(rs_ring_submit_and_wait(ring, 1, nanoseconds))
     }
 
     /// Waits without sleeping; true if there is something to deliver.
@@ -186,8 +189,10 @@ public final class Reactor: World, @unchecked Sendable {
         checkSubmission(rs_ring_submit_and_collect(ring))
         if rs_ring_has_completions(ring) { return true }
         guard rs_ring_spin(ring, Int64(options.spin.nanoseconds)) else { return false }
-        waitsSpun += 1
         checkSubmission(rs_ring_submit_and_collect(ring))
+        // In a ring that two threads use in turn what is there to collect may be the other one's.
+        guard rs_ring_has_completions(ring) else { return false }
+        waitsSpun += 1
         return true
     }
 
@@ -381,14 +386,23 @@ public final class Reactor: World, @unchecked Sendable {
     }
 }
 
-/// Whether the waits of late were short. One long one counts as much as several short ones: looking in vain costs the whole time.
+/// Whether the waits of late were short. One long one counts as much as several short ones: looking in vain costs the whole time. When
+/// looking has taken far longer than it was to, others want the core, and it is left to them for a while.
 private struct ShortWaits {
     private static let most = 16
     private var score = 0
 
     var areLikely: Bool { score > ShortWaits.most / 2 }
 
-    mutating func ended(isShort: Bool) { score = isShort ? min(score + 1, ShortWaits.most) : max(score - 4, 0) }
+    mutating func ended(after time: Interval, limit: Interval, wasSpunInVain: Bool) {
+        if time < limit {
+            score = min(score + 1, ShortWaits.most)
+        } else if wasSpunInVain, time > Interval(nanoseconds: limit.nanoseconds * 4) {
+            score = -1000
+        } else if score > 0 {
+            score = max(score - 4, 0)
+        }
+    }
 }
 
 /// So that a task which only yields, or a device that is always done already, does not keep out the others.

@@ -60,6 +60,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     let blocks = reactor.traits(of: disk).bytes / UInt64(Block.bytes)
     var storeOptions = PartStore.Options()
     if let memory = options.memory { storeOptions.mapBytesMax = memory } else { storeOptions.mapBytesMax = try mapBytesAvailable(blocks) }
+    if storeOptions.mapBytesMax < .max / 2 { storeOptions.loadBytesMax = storeOptions.mapBytesMax / 8 * 9 + 256 << 20 }
     let store = try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions)
     reactor.log(
         .info, "store loaded",

@@ -43,6 +43,13 @@ stop_ost() {
     local status=0
     if [[ -n $ost_pid ]]; then
         kill "-${1:-TERM}" "$ost_pid" 2>/dev/null
+        # One that hangs does not hang the test.
+        local tenths
+        for ((tenths = 0; tenths < 300; tenths++)); do
+            kill -0 "$ost_pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$ost_pid" 2>/dev/null
         wait "$ost_pid" 2>/dev/null || status=$?
     fi
     ost_pid=

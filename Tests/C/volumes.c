@@ -260,8 +260,10 @@ static void *relay(void *argument)
                 ssize_t count = read(ends[end].fd, buffer, sizeof buffer);
                 for (ssize_t done = 0; done < count;) {
                     ssize_t written = send(ends[1 - end].fd, buffer + done, count - done, MSG_NOSIGNAL);
-                    if (written <= 0)
+                    if (written <= 0) {
                         count = 0;
+                        break;
+                    }
                     done += written;
                 }
                 if (count <= 0)

@@ -85,12 +85,16 @@ import Testing
         #expect(bench.write(0, 2) == .ok)
         #expect(bench.read(0) == (.ok, 2))
         #expect(bench.zero(1, 0) == .ok)
-        bench.options.mapBytesMax = 100_000
+        bench.options.loadBytesMax = 1 << 20
         let refusal = bench.restart()
         #expect(refusal?.status == .outOfMemory && refusal?.detail.contains("--memory") == true)
-        bench.options.mapBytesMax = .max
+        bench.options.loadBytesMax = .max
         #expect(bench.restart() == nil)
         #expect(bench.read(0) == (.ok, 2))
+        // What a removed object took is free for others.
+        #expect(bench.request { $0.remove(tag: $1, bench.object) } == .ok)
+        bench.universe.run(for: .seconds(10))
+        #expect(bench.shell.use { $0.statistics.mapBytes } < empty + 100_000)
     }
 
     @Test func dataThatRotsBeforeTheNextBatchIsDamageAfterACrashAndNotALostTail() throws {

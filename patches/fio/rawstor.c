@@ -305,25 +305,25 @@ static const unsigned int commits_together = 8;
 static bool fio_rawstor_comes_again(struct thread_data *td, struct rawstor_job *job)
 {
 	return job->done_count && td->cur_depth >= td->o.iodepth && td->o.io_submit_mode == IO_MODE_INLINE && !td->o.thinktime &&
-		!ddir_rw_sum(td->o.rate) && !ddir_rw_sum(td->o.rate_iops);
+		!td->o.read_iolog_file && !td->flow && !ddir_rw_sum(td->o.rate) && !ddir_rw_sum(td->o.rate_iops);
 }
 
 static int fio_rawstor_commit(struct thread_data *td)
 {
 	struct rawstor_job *job = td->io_ops_data;
-	int r;
+	int r = 0;
 
 	if (!job->queued_count)
 		return 0;
 
 	/* Before they are sent: a completion may come out of the same call. */
 	fio_rawstor_issued(td, job);
-	if (fio_rawstor_comes_again(td, job) && ++job->held < commits_together)
-		return 0;
-	job->held = 0;
 
 	pthread_mutex_lock(&job->shared->lock);
-	r = rawstor_context_process(job->shared->context);
+	if (!fio_rawstor_comes_again(td, job) || ++job->held == commits_together) {
+		job->held = 0;
+		r = rawstor_context_process(job->shared->context);
+	}
 	pthread_mutex_unlock(&job->shared->lock);
 	return r < 0 ? r : 0;
 }
