@@ -56,6 +56,7 @@ public final class OSTServer: CompletionSink {
     private let vectors: UnsafeMutablePointer<IOVector>
     private var isInBatch = false
     private var needsBatch = false
+    private var mostInFlight = 0
     private var timer: TimerID?
     private var timerAt = Instant.never
     /// The reason, from the engine's effect until the store is back.
@@ -128,7 +129,14 @@ public final class OSTServer: CompletionSink {
     func beginBatch() {
         guard !isInBatch else { return }
         isInBatch = true
+        mostInFlight = max(mostInFlight, engine.requestsInFlight)
         engine.now = world.now
+    }
+
+    /// The most requests at once since the last call: between two waves of a deep queue there are none for a moment.
+    public func takeMostInFlight() -> Int {
+        defer { mostInFlight = 0 }
+        return max(mostInFlight, engine.requestsInFlight)
     }
 
     // Effects

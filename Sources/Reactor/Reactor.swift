@@ -168,10 +168,9 @@ public final class Reactor: World, @unchecked Sendable {
         let limit = min(deadline, timers.next() ?? .never)
         guard options.spin.nanoseconds > 0, let isInHaste, isInHaste() else { return sleep(until: limit) }
         let began = clock
-        let mayCatch = shortWaits.areLikely && limit > began + options.spin
-        let isCaught = mayCatch && spin()
+        let isCaught = shortWaits.areLikely && limit > began + options.spin && spin()
         if !isCaught { sleep(until: limit) }
-        shortWaits.ended(after: clock - began, limit: options.spin, wasSpunInVain: mayCatch && !isCaught)
+        shortWaits.ended(isShort: clock - began < options.spin)
     }
 
     private func sleep(until limit: Instant) {
@@ -188,7 +187,12 @@ public final class Reactor: World, @unchecked Sendable {
     private func spin() -> Bool {
         checkSubmission(rs_ring_submit_and_collect(ring))
         if rs_ring_has_completions(ring) { return true }
-        guard rs_ring_spin(ring, Int64(options.spin.nanoseconds)) else { return false }
+        let began = clock
+        guard rs_ring_spin(ring, Int64(options.spin.nanoseconds)) else {
+            // Far longer than it was to: others want this core.
+            if clock - began > Interval(nanoseconds: options.spin.nanoseconds * 4) { shortWaits.giveUp() }
+            return false
+        }
         checkSubmission(rs_ring_submit_and_collect(ring))
         // In a ring that two threads use in turn what is there to collect may be the other one's.
         guard rs_ring_has_completions(ring) else { return false }
@@ -386,23 +390,17 @@ public final class Reactor: World, @unchecked Sendable {
     }
 }
 
-/// Whether the waits of late were short. One long one counts as much as several short ones: looking in vain costs the whole time. When
-/// looking has taken far longer than it was to, others want the core, and it is left to them for a while.
+/// Whether the waits of late were short. One long one counts as much as several short ones: looking in vain costs the whole time.
 private struct ShortWaits {
     private static let most = 16
     private var score = 0
 
     var areLikely: Bool { score > ShortWaits.most / 2 }
 
-    mutating func ended(after time: Interval, limit: Interval, wasSpunInVain: Bool) {
-        if time < limit {
-            score = min(score + 1, ShortWaits.most)
-        } else if wasSpunInVain, time > Interval(nanoseconds: limit.nanoseconds * 4) {
-            score = -1000
-        } else if score > 0 {
-            score = max(score - 4, 0)
-        }
-    }
+    mutating func ended(isShort: Bool) { score = isShort ? min(score + 1, ShortWaits.most) : max(score - 4, min(score, 0)) }
+
+    /// For the next thousand short waits.
+    mutating func giveUp() { score = -1000 }
 }
 
 /// So that a task which only yields, or a device that is always done already, does not keep out the others.

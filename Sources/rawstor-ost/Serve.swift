@@ -84,7 +84,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
         try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions, afterFailure: true)
     }
     // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
-    reactor.isInHaste = { [weak server] in server.map { $0.engine.requestsInFlight <= 4 } ?? false }
+    reactor.isInHaste = { [weak server] in server.map { $0.takeMostInFlight() <= 4 } ?? false }
     for endpoint in options.endpoints {
         _ = try await patiently(operations) { () throws(Failure) in try server.listen(on: endpoint) }
     }

@@ -36,7 +36,7 @@ let syntax = CommandSyntax(
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
                 .value(
                     "spin", "US",
-                    "With little under way, looks this many microseconds for what comes next before it sleeps; 100 by default, 0 never."),
+                    "With little under way, looks this many microseconds for what comes next before it sleeps; 200 by default, 0 never."),
                 .value(
                     "memory", "SIZE",
                     "Memory for the map of blocks: what would need more is refused as if the disk were full. By default what is available, "

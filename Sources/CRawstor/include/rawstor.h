@@ -102,7 +102,7 @@ enum rawstor_log_level {
 /* `message` is one line without its end and lives until the callback returns. No call of the library is allowed inside. */
 typedef void (*rawstor_log_callback)(void *argument, int level, const char *message);
 
-/* With few operations under way rawstor_context_wait() and the _sync calls look for their end a tenth of a millisecond before they sleep,
+/* With few operations under way rawstor_context_wait() and the _sync calls look for their end a fifth of a millisecond before they sleep,
  * as long as that has paid of late. With this flag they never do. */
 #define RAWSTOR_CONTEXT_NO_SPIN UINT64_C(1)
 
