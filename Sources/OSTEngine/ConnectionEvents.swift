@@ -180,6 +180,6 @@ extension OSTEngine {
         invariant(connection.pointee.inStore == 0, "connection \(index) is free with \(connection.pointee.inStore) requests in the store")
         connection.pointee.state = .free
         connectionCount -= 1
-        freeConnections.append(index)
+        freedConnections.append(index)
     }
 }

@@ -32,6 +32,8 @@ public struct OSTEngine: ~Copyable {
     /// Slots whose memory exists; those above have never been used.
     var connectionsMade = 0
     var freeConnections: ContiguousArray<Int> = []
+    /// Free once the effects that may still name them were performed.
+    var freedConnections: ContiguousArray<Int> = []
     public internal(set) var connectionCount = 0
     var requests: RequestTable
     var buffers: BufferPool
@@ -105,6 +107,8 @@ public struct OSTEngine: ~Copyable {
     /// All effects were performed.
     public mutating func clearEffects() {
         effects.removeAll(keepingCapacity: true)
+        freeConnections.append(contentsOf: freedConnections)
+        freedConnections.removeAll(keepingCapacity: true)
         invariant(storeCursor == store.effects.count, "effects of the store are cleared before they were looked at")
         store.clearEffects()
         storeCursor = 0

@@ -66,6 +66,19 @@ import Wire
 
     // Frames
 
+    /// What the engine wanted of the stream that is gone must not be done to the one that comes.
+    @Test func aConnectionIsNotUsedAgainBeforeItsEffectsWerePerformed() throws {
+        let bench = try EngineBench()
+        let first = bench.engine.accept(on: "test")
+        bench.engine.disconnected(try #require(first))
+        let second = bench.engine.accept(on: "test")
+        #expect(second != nil && second != first)
+        bench.engine.endBatch()
+        bench.engine.clearEffects()
+        let third = bench.engine.accept(on: "test")
+        #expect(third == first)
+    }
+
     @Test func malformedFramesAreAnsweredOnceAndEndTheirConnection() throws {
         let bench = try EngineBench()
         let witness = try witness(bench)
