@@ -58,6 +58,8 @@ public enum Limits {
     public static let keepAliveInterval = Interval.seconds(15)
     /// A peer that takes no byte of what waits for it, or does not go on with a payload, for this long is closed: it holds buffers.
     public static let stallTimeout = Interval.seconds(20)
+    /// The same while others wait for the buffers that it holds.
+    public static let stallTimeoutWanted = Interval.seconds(5)
     /// A daemon that stops, or a connection that closes, waits this long for what is under way.
     public static let stopDeadline = Interval.seconds(5)
     public static let reconnectDelayMin = Interval.milliseconds(20)

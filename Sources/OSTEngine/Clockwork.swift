@@ -56,7 +56,7 @@ extension OSTEngine {
         } else if takesNothing(index) {
             hit(.peerTakesNothing)
             end(index, Failure(.deadlineExceeded, "the client takes no replies"))
-        } else if connection.pointee.receivingSlot != Connection.noSlot, now - connection.pointee.lastReceived >= Limits.stallTimeout {
+        } else if connection.pointee.receivingSlot != Connection.noSlot, now - connection.pointee.lastReceived >= patience(index) {
             hit(.payloadStopped)
             end(index, Failure(.deadlineExceeded, "the payload of a write stopped coming"))
         } else if connection.pointee.requests == 0, now - connection.pointee.lastFrame >= Limits.idleTimeout {
@@ -73,7 +73,14 @@ extension OSTEngine {
     }
 
     private func takesNothing(_ index: Int) -> Bool {
-        connections[index].sendUnderWay && now - connections[index].lastSent >= Limits.stallTimeout
+        connections[index].sendUnderWay && now - connections[index].lastSent >= patience(index)
+    }
+
+    /// How long a peer may hold what it holds without moving a byte.
+    private func patience(_ index: Int) -> Interval {
+        let connection = connections + index
+        let isWanted = !stalled.isEmpty && connection.pointee.smallBuffers + connection.pointee.largeBuffers > 0
+        return isWanted ? Limits.stallTimeoutWanted : Limits.stallTimeout
     }
 
     /// Without a last word: the peer would not hear it.
