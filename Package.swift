@@ -37,6 +37,7 @@ let package = Package(
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
         module("Wire", ["Base"]),
+        module("Placement", ["Base"]),
 
         // The server side.
         module("PartStore", ["Base", "Environment"]),
@@ -105,6 +106,7 @@ let package = Package(
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
+        tests("PlacementTests", ["Base", "Placement"]),
         tests("ReactorTests", ["Base", "Environment", "Reactor"]),
         tests("SimulationTests", ["Base", "Environment", "Simulation", "SimulationProbe"]),
         tests("TidyTests", []),

@@ -19,6 +19,10 @@ public enum Limits {
     public static let chunkBytesDefault: UInt64 = 4 << 20
     public static let volumeBytesMax: UInt64 = 1 << 50
     public static let membersMax = 64
+    /// Rows of a volume's map; chunk i uses row i mod their number.
+    public static let placementsMax = 1024
+    /// Each name in `room/rack/host`.
+    public static let domainNameBytesMax = 64
 
     // An OST
     public static let connectionsMax = 1024
