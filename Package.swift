@@ -33,6 +33,7 @@ let package = Package(
         .systemLibrary(name: "CISAL"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .target(name: "CSystem"),
+        .target(name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
 
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
@@ -43,6 +44,10 @@ let package = Package(
         module("PartStore", ["Base", "Environment"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
         module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
+
+        // Where a metadata server keeps its catalogue.
+        module("MetaStore", ["Base", "Environment"]),
+        module("SQLiteStore", ["Base", "CSQLite", "CSystem", "Environment", "MetaStore"]),
 
         // The client side.
         module("VolumeEngine", ["Base", "Wire"]),
@@ -103,6 +108,7 @@ let package = Package(
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests("MetaStoreTests", ["Base", "Environment", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

@@ -73,6 +73,19 @@ public enum Limits {
     public static let operationsPerVolumeMax = 1024
     public static let volumesPerContextMax = 64
 
+    // The catalogue of a metadata server; within the limits that etcd has by default
+    public static let metaKeyBytesMax = 512
+    public static let metaValueBytesMax = 1 << 20
+    /// Conditions of one transaction, its changes, keys of one read: each.
+    public static let metaTransactionKeysMax = 128
+    /// Keys and values that one transaction puts, together; etcd takes requests of 1.5 MiB.
+    public static let metaTransactionBytesMax = 5 << 18
+    public static let metaPageEntriesMax = 1024
+    /// A page of a listing ends before this, unless its first entry alone is larger.
+    public static let metaPageBytesMax = 4 << 20
+    /// Calls under way.
+    public static let metaCallsMax = 1024
+
     public static func check() {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(readBytes <= frameBytesMax && readBytes % Block.bytes == 0, "a piece of a read fits a frame")
@@ -86,5 +99,6 @@ public enum Limits {
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")
         invariant(keepAliveInterval < idleTimeout, "a live client is never idle")
         invariant(chunkBytesDefault % UInt64(frameBytesMax) == 0, "a chunk is whole frames")
+        invariant(metaKeyBytesMax + metaValueBytesMax <= metaTransactionBytesMax, "the largest entry fits a transaction")
     }
 }
