@@ -24,7 +24,8 @@ import Base
 ///   any other error nothing has changed.
 /// - **Bounds.** Keys have 1 to `Limits.metaKeyBytesMax` bytes, values 0 to `Limits.metaValueBytesMax`; calls are bounded as well. Beyond
 ///   it is `.invalidArgument`, with a sentence, before anything is done.
-/// - **Damage is an error.** What cannot be read is `.damaged` with the place and what to do, never an absent key or an old value.
+/// - **Damage is an error.** What cannot be read is `.damaged` with the place and what to do, never an absent key. One thing is beyond
+///   SQLite: rot at the end of its log is taken for the end, and the last transactions are gone. The map numbers that OSTs keep tell.
 /// - **Format.** The key `MetaFormat.key` tells how the rest is to be read; a store of a newer version is refused when it is opened.
 /// - **Close.** `close` returns when all calls under way have ended; those that come later end with `.closed`.
 ///
