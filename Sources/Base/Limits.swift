@@ -71,6 +71,10 @@ public enum Limits {
 
     // The client
     public static let operationsPerVolumeMax = 1024
+    /// Pieces of operations under way at once.
+    public static let partsPerVolumeMax = 1024
+    /// OSTs that keep one volume.
+    public static let peersPerVolumeMax = 256
     public static let volumesPerContextMax = 64
 
     // The catalogue of a metadata server; within the limits that etcd has by default

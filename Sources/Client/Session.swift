@@ -14,6 +14,10 @@ struct SessionRequest {
     var session: UInt64
     /// 0 for a fresh open, else the generation that was granted.
     var generation: UInt64 = 0
+    /// Of a volume with an MDT; 0 where the OST keeps all of it.
+    var map: UInt64 = 0
+    /// The store that keeps the parts; zero takes any.
+    var store = Identifier.zero
 }
 
 /// An open session: its stream, with nothing under way on it, and what the other side said.
@@ -41,6 +45,7 @@ struct Session {
         var header = FrameHeader(.open)
         header.session = request.session
         header.generation = request.generation
+        header.map = request.map
         let body = OpenRequest(name: request.name, flags: request.flags, nonce: request.nonce)
         let (replyHeader, replyBody) = try await connection.exchange(header, body.encoded, deadline: deadline)
         let reply = try connection.decode(OpenReply.self, replyBody)
@@ -52,7 +57,7 @@ struct Session {
         let attachment = Attachment(
             session: request.session, generation: replyHeader.generation, handle: replyHeader.handle, objectBytes: reply.object.bytes,
             chunkBytes: reply.object.layout.chunkBytes, requestsMax: Int(peer.requestsMax), frameBytesMax: Int(peer.frameBytesMax),
-            boot: peer.boot, highest: reply.highest)
+            boot: peer.boot, highest: reply.highest, map: replyHeader.map)
         return Session(stream: connection.release(), attachment: attachment, object: reply.object, cluster: peer.cluster)
     }
 

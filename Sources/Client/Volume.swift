@@ -3,19 +3,17 @@ import Environment
 import VolumeEngine
 import Wire
 
-/// An open volume: the shell around a `VolumeEngine`. It moves the bytes, keeps the timer, connects again when a connection breaks, and
+/// An open volume: the shell around a `VolumeEngine`. It keeps a link to each of the volume's OSTs and the timer, has members excluded, and
 /// hands on completions. All decisions are the engine's.
 ///
-/// Owns: the stream, with at most one send and one receive under way, and the task that reconnects. Belongs to the world's thread.
+/// Belongs to the world's thread.
 ///
 /// Completions are handed on from within the world's completions, `kick`, or an operation's refusal-free `submit` followed by either; a
 /// callback may submit. Whoever submits outside of a callback calls `kick` when he has submitted all he has.
 public final class Volume: CompletionSink {
     private enum Token {
-        static let send: UInt32 = 0
-        static let receive: UInt32 = 1
-        static let timer: UInt32 = 2
-        static let closeTimer: UInt32 = 3
+        static let timer: UInt32 = 0
+        static let closeTimer: UInt32 = 1
     }
 
     public let address: Address
@@ -27,49 +25,39 @@ public final class Volume: CompletionSink {
     let world: any World
     let operations: Operations
     var engine: VolumeEngine
+    var links: [Link] = []
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
     var waiters: [UnsafeContinuation<Status, Never>?] = []
     var freeWaiters: [Int] = []
 
     private var sink = SinkID(0)
-    let nonce: Identifier
-    var cluster: Identifier
-    var session: UInt64
-    var stream: StreamID?
-    var isSending = false
-    var isReceiving = false
-    /// The stream was shut down; once both directions have ended it is closed.
-    var isBroken = false
-    var isReconnecting = false
     private var isProgressing = false
     /// No more connections: `close` is past waiting.
-    var isShutDown = false
-    var attachedAt: Instant
-    var reconnectDelay = Interval(nanoseconds: 0)
+    private(set) var isShutDown = false
     private var timer: TimerID?
     private var closeTimer: TimerID?
     private var closeWaiter: UnsafeContinuation<Void, Never>?
     private var drainWaiter: UnsafeContinuation<Void, Never>?
     private var isEngineClosed = false
-    var isCloseCalled = false
-
-    private static let vectorsPerCall = 256
-    private let vectors = UnsafeMutablePointer<IOVector>.allocate(capacity: Volume.vectorsPerCall)
+    private var isCloseCalled = false
 
     public static func open(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }
-        let nonce = Identifier(high: world.random(), low: world.random())
         var request = SessionRequest(
-            endpoint: address.endpoint, name: name, flags: flags(options), nonce: nonce, cluster: options.cluster, session: 1)
+            endpoint: address.endpoint, name: name, flags: options.write ? [.write, .settle] : [],
+            nonce: Identifier(high: world.random(), low: world.random()), cluster: options.cluster, session: 1)
+        let settled = request.flags
         if options.force { request.flags.insert(.force) }
         let deadline = world.now + options.deadline
         while true {
             do throws(Failure) {
                 let session = try await Session.open(world, request, deadline: deadline)
-                let volume = Volume(world, address, options, nonce, session)
-                volume.adopt(session)
+                let volume = Volume(world, address, options, session.object, .single)
+                request.flags = settled
+                volume.links = [Link(volume, 0, request, [address.endpoint])]
+                volume.links[0].adopt(session)
                 return volume
             } catch {
                 // The open may have been granted and the answer lost. The nonce makes asking again the same open.
@@ -81,23 +69,15 @@ public final class Volume: CompletionSink {
 
     private static let openAttemptsMax: UInt64 = 3
 
-    static func flags(_ options: OpenOptions) -> OpenRequest.Flags { options.write ? [.write, .settle] : [] }
-
-    private init(_ world: any World, _ address: Address, _ options: OpenOptions, _ nonce: Identifier, _ session: Session) {
+    init(_ world: any World, _ address: Address, _ options: OpenOptions, _ object: ObjectRecord, _ table: MemberTable) {
         self.world = world
         self.address = address
         self.options = options
-        self.nonce = nonce
-        object = session.object
-        cluster = session.cluster
-        self.session = session.attachment.session
-        engine = VolumeEngine(isWritable: options.write, slots: options.slots)
+        self.object = object
+        engine = VolumeEngine(isWritable: options.write, slots: options.slots, table: table)
         operations = Operations(world)
-        attachedAt = world.now
         sink = world.attach(self)
     }
-
-    deinit { vectors.deallocate() }
 
     // The user's side
 
@@ -116,7 +96,7 @@ public final class Volume: CompletionSink {
     public var marks: VolumeMarks { engine.marks }
     public func checkInvariants() { engine.checkInvariants() }
 
-    /// Waits for what is under way, a limited time, tells the OST, and ends. Operations that have not ended by then fail with `closed`.
+    /// Waits for what is under way, a limited time, tells the OSTs, and ends. Operations that have not ended by then fail with `closed`.
     public func close() async {
         invariant(!isCloseCalled, "a volume is closed twice")
         isCloseCalled = true
@@ -128,28 +108,25 @@ public final class Volume: CompletionSink {
         isShutDown = true
         engine.now = world.now
         if engine.activeCount > 0 { engine.fail(.closed) }
-        breakConnection()
+        for link in links { link.breakConnection() }
         progress()
         await suspend(while: { !isDrained }) { drainWaiter = $0 }
         if let timer { world.cancel(timer) }
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)
+        for link in links { link.close() }
         operations.close()
     }
 
-    private var isDrained: Bool { stream == nil && !isReconnecting }
+    private var isDrained: Bool { links.allSatisfy(\.isDrained) }
+    /// Nothing is left that would need a connection.
+    var isEnding: Bool { isCloseCalled && engine.activeCount == 0 }
 
     // The world's side
 
     public func completed(_ token: UInt32, result: Int32) {
         engine.now = world.now
         switch token {
-        case Token.send:
-            isSending = false
-            if result > 0 { engine.sent(Int(result)) } else { breakConnection() }
-        case Token.receive:
-            isReceiving = false
-            if result > 0 { engine.received(Int(result)) } else { breakConnection() }
         case Token.timer:
             timer = nil
             engine.tick()
@@ -169,9 +146,10 @@ public final class Volume: CompletionSink {
         defer { isProgressing = false }
         repeat {
             while let effect = engine.popEffect() { perform(effect) }
-            startSend()
-            startReceive()
-            closeBrokenStream()
+            for link in links {
+                link.startTransfers()
+                link.closeBrokenStream()
+            }
         } while engine.hasEffects
     }
 
@@ -179,10 +157,12 @@ public final class Volume: CompletionSink {
         switch effect {
         case .completed(let tag, let status):
             if tag.first == Volume.waiterTag { resume(waiter: Int(tag.second), status) } else { onCompletion?(tag, status) }
-        case .resetConnection(let reason):
+        case .resetConnection(let peer, let reason):
             let why = reason == .malformed ? engine.lastFault : "\(reason)"
             world.log(.warning, "connection reset", [LogField("volume", "\(address)"), LogField("why", why)])
-            breakConnection()
+            links[peer].breakConnection()
+        case .exclude(let peer): exclude(peer)
+        case .mapWanted: refreshMap()
         case .notice(let notice):
             if case .sizeChanged(let bytes) = notice { object.bytes = bytes }
             onNotice?(notice)
@@ -195,22 +175,6 @@ public final class Volume: CompletionSink {
         }
     }
 
-    private func startSend() {
-        guard let stream, !isSending, !isBroken else { return }
-        let count = engine.nextSend(into: vectors, capacity: Volume.vectorsPerCall)
-        guard count > 0 else { return }
-        isSending = true
-        world.send(stream, from: UnsafeBufferPointer(start: vectors, count: count), Ticket(sink, Token.send))
-    }
-
-    private func startReceive() {
-        guard let stream, !isReceiving, !isBroken else { return }
-        let count = engine.nextReceive(into: vectors, capacity: Volume.vectorsPerCall)
-        guard count > 0 else { return }
-        isReceiving = true
-        world.receive(stream, into: UnsafeBufferPointer(start: vectors, count: count), Ticket(sink, Token.receive))
-    }
-
     private func resumeCloser() {
         closeWaiter?.resume()
         closeWaiter = nil
@@ -220,5 +184,16 @@ public final class Volume: CompletionSink {
         guard isDrained else { return }
         drainWaiter?.resume()
         drainWaiter = nil
+    }
+
+    /// The status with which the volume has failed for good, if an open that is refused with `status` will never be granted.
+    func finalVerdict(_ status: Status) -> Status? {
+        switch status {
+        case .fenced, .staleSession: .fenced
+        case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied: status
+        case .ok, .malformed, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .checksumMismatch, .damaged, .diskFailed,
+            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory:
+            nil
+        }
     }
 }

@@ -280,6 +280,7 @@ final class ClientProcess {
             case .powerLost: history.flushTold(flushing)
             case _: history.dropFlush(flushing)
             }
+        case .rewrite: unreachable("no user rewrites")
         }
         if let step = cleaning, step.tag == tag.second {
             cleaning = nil

@@ -90,7 +90,7 @@ final class VolumeHandle {
     static func bytesMax(_ kind: Operation.Kind) -> UInt64 {
         switch kind {
         case .read, .write: 1 << 30
-        case .discard, .writeZeroes, .flush: Limits.volumeBytesMax
+        case .discard, .writeZeroes, .flush, .rewrite: Limits.volumeBytesMax
         }
     }
 
@@ -127,8 +127,8 @@ final class VolumeHandle {
         case .fenced: kind = RAWSTOR_EVENT_FENCED
         case .failed: kind = RAWSTOR_EVENT_CLOSED
         // The end of a volume that is lost is no news.
-        case .disconnected where volume.isDead: return
-        case .disconnected: kind = RAWSTOR_EVENT_DEGRADED
+        case .disconnected(_) where volume.isDead: return
+        case .disconnected, .excluded: kind = RAWSTOR_EVENT_DEGRADED
         case .connected: kind = RAWSTOR_EVENT_RESTORED
         // Told by the next flush.
         case .powerLost: return

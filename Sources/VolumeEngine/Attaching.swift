@@ -4,81 +4,116 @@ import Wire
 // Connections come and go; the volume ends. What happens then to requests whose outcome is open.
 
 extension VolumeEngine {
-    /// A new session is open, and the OST has drained the one before: what that carried has happened or never will.
-    public mutating func attached(_ attachment: Attachment) {
-        invariant(connection.phase == .detached, "attached twice")
-        let knownBoot = connection.boot
-        let isFirst = connection.session == 0
-        invariant(isFirst || attachment.session > connection.session, "session \(attachment.session) is not newer")
+    /// A new session is open with the peer, and it has drained the one before: what that carried has happened or never will.
+    public mutating func attached(_ attachment: Attachment, peer: Int = 0) {
+        let state = peers.at(peer)
+        invariant(state.pointee.phase == .detached, "attached twice")
+        let knownBoot = state.pointee.boot
+        let isFirst = state.pointee.session == 0
+        invariant(isFirst || attachment.session > state.pointee.session, "session \(attachment.session) is not newer")
+        invariant(
+            !isWritable || generation == 0 || attachment.generation == generation,
+            "a session of generation \(attachment.generation), this writer has \(generation)")
         generation = attachment.generation
         chunkShift = UInt64((attachment.chunkBytes / UInt64(Block.bytes)).trailingZeroBitCount)
-        connection.attach(attachment, now: now)
-        if isFirst {
+        state.pointee.attach(attachment, now: now)
+        state.pointee.isUsed = table.isUsed(peer)
+        if objectBytes == 0 {
             objectBytes = attachment.objectBytes
-        } else {
+        } else if peers.count == 1 {
             changeSize(attachment.objectBytes)
         }
-        order.attached(highestTaken: attachment.highest.generation == generation ? attachment.highest.sequence : 0)
-        settleGhosts()
-        if !isFirst, attachment.boot != knownBoot { powerLost() }
-        sendUnansweredAgain()
-        effects.append(.notice(.connected))
-        if isDead { reset(.dead(deadStatus)) }
+        state.pointee.durability.attached(
+            highestTaken: attachment.highest.generation == generation ? attachment.highest.sequence : 0, last: order.last)
+        settleGhosts(peer)
+        if !isFirst, attachment.boot != knownBoot { lostPower(peer) }
+        effects.append(.notice(.connected(peer)))
+        if isDead {
+            reset(peer, .dead(deadStatus))
+        } else if !state.pointee.isUsed {
+            reset(peer, .excluded)
+        } else if state.pointee.phase == .attached {
+            sendUnansweredAgain(peer)
+        }
+        stampsChanged()
         pump()
         settle()
     }
 
     /// The connection is gone: nothing is under way on it any more, in either direction.
-    public mutating func detached() {
-        guard connection.phase != .detached else { return }
+    public mutating func detached(peer: Int = 0) {
+        let state = peers.at(peer)
+        guard state.pointee.phase != .detached else { return }
         let keepsOutcomesOpen = !isDead
         // Replies that were only waiting for their send to end are as good as any.
-        for index in 0..<requests.capacity {
-            let request = requests.at(index)
+        for index in 0..<state.pointee.requests.capacity {
+            let request = state.pointee.requests.at(index)
             request.pointee.isSending = false
             request.pointee.isReceiving = false
-            if request.pointee.isReplied, request.pointee.reply == .ok, request.pointee.purpose != .close { conclude(index, .ok) }
+            if request.pointee.isReplied, request.pointee.reply == .ok, request.pointee.purpose != .close { conclude(peer, index, .ok) }
             request.pointee.isReplied = false
         }
-        connection.detach()
-        while resends.popFirst() != nil {}
-        while delayed.popFirst() != nil {}
-        delayedUntil = .never
-        for index in 0..<requests.capacity { detach(request: index, keepsOutcomesOpen) }
+        state.pointee.detach(now: now)
+        while state.pointee.resends.popFirst() != nil {}
+        while state.pointee.delayed.popFirst() != nil {}
+        resending.removeIfPresent(peer)
+        for index in 0..<state.pointee.requests.capacity { detach(peer, request: index, keepsOutcomesOpen) }
+        if !state.pointee.isUsed { forget(peer) }
         reportUnpinned()
-        effects.append(.notice(.disconnected))
+        effects.append(.notice(.disconnected(peer)))
+        stampsChanged()
+        pump()
         settle()
     }
 
-    private mutating func detach(request index: Int, _ keepsOutcomesOpen: Bool) {
-        let request = requests.at(index)
+    /// An operation whose user has the result, or will get an error; one that makes members equal goes on all the same.
+    private func hasFailed(_ operation: Int) -> Bool {
+        operations.at(operation).pointee.status != .ok && operations.at(operation).pointee.phase != .rewrite
+    }
+
+    private mutating func detach(_ peer: Int, request index: Int, _ keepsOutcomesOpen: Bool) {
+        let request = peers.at(peer).pointee.requests.at(index)
         switch request.pointee.state {
         case .free: return
         case .abandoned:
-            requests.release(index)
+            peers.at(peer).pointee.requests.release(index)
             return
         case .ghost, .inFlight, .unanswered, .delayed: break
         }
-        let operation = request.pointee.operation
-        guard operation != SlotList.none else {
-            requests.release(index)
+        let part = request.pointee.part
+        guard part != SlotList.none else {
+            peers.at(peer).pointee.requests.release(index)
             return
         }
-        if operations.at(operation).pointee.status == .ok {
+        let operation = parts.at(part).pointee.operation
+        if request.pointee.opcode == .read {
+            if hasFailed(operation) || isDead {
+                drop(peer, request: index)
+            } else {
+                peers.at(peer).pointee.requests.release(index)
+                parts.at(part).pointee.requests -= 1
+                retries.append(part)
+            }
+        } else if !hasFailed(operation), !isDead {
             request.pointee.state = .unanswered
+            want(peer)
         } else if request.pointee.changesBlocks && keepsOutcomesOpen {
             request.pointee.state = .ghost
+            want(peer)
         } else {
-            drop(request: index)
+            drop(peer, request: index)
         }
     }
 
     /// The request is over without a reply.
-    private mutating func drop(request index: Int) {
-        let operation = requests.at(index).pointee.operation
-        if requests.at(index).pointee.changesBlocks { order.end(index, isTaken: false) }
-        requests.release(index)
-        partEnded(operation, operations.at(operation).pointee.status)
+    private mutating func drop(_ peer: Int, request index: Int) {
+        let part = peers.at(peer).pointee.requests.at(index).pointee.part
+        if peers.at(peer).pointee.requests.at(index).pointee.changesBlocks { parts.at(part).pointee.isUncertain = true }
+        if parts.at(part).pointee.status == .ok {
+            let status = operations.at(parts.at(part).pointee.operation).pointee.status
+            parts.at(part).pointee.status = status == .ok ? deadStatus : status
+        }
+        requestEnded(peer, index)
     }
 
     /// Failed operations whose memory is free now.
@@ -86,38 +121,78 @@ extension VolumeEngine {
         var index = operations.active.first
         while index != SlotList.none {
             let next = operations.active.next(after: index)
-            if operations.at(index).pointee.status != .ok { report(index) }
+            let slot = operations.at(index)
+            if slot.pointee.status != .ok, !slot.pointee.isReported, !isPinned(index) { report(index) }
             index = next
         }
     }
 
-    private mutating func settleGhosts() {
-        for index in 0..<requests.capacity where requests.at(index).pointee.state == .ghost {
+    /// Whether the kernel may touch memory of the operation's user. Slow.
+    func isPinned(_ operation: Int) -> Bool {
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase != .detached {
+            for index in 0..<peers.at(peer).pointee.requests.capacity {
+                let request = peers.at(peer).pointee.requests.at(index)
+                guard request.pointee.state != .free, request.pointee.isPinned, request.pointee.part != SlotList.none else { continue }
+                if parts.at(request.pointee.part).pointee.operation == operation { return true }
+            }
+        }
+        return false
+    }
+
+    private mutating func settleGhosts(_ peer: Int) {
+        for index in 0..<peers.at(peer).pointee.requests.capacity
+        where peers.at(peer).pointee.requests.at(index).pointee.state == .ghost {
             marks.hit(.ghostSettled)
-            drop(request: index)
+            drop(peer, request: index)
         }
     }
 
-    private mutating func sendUnansweredAgain() {
-        var index = order.unfinished.first
-        while index != SlotList.none {
-            let request = requests.at(index)
-            invariant(request.pointee.state == .unanswered, "request \(index) survived in state \(request.pointee.state)")
-            marks.hit(.resentWrite)
-            request.pointee.isDurable = true
-            resends.append(index)
-            index = order.unfinished.next(after: index)
+    private mutating func sendUnansweredAgain(_ peer: Int) {
+        let state = peers.at(peer)
+        // Writes first, in the order of their sequences.
+        var part = order.unfinished.first
+        while part != SlotList.none {
+            if parts.at(part).pointee.state == .open, let index = request(peer, of: part) {
+                invariant(
+                    state.pointee.requests.at(index).pointee.state == .unanswered,
+                    "request \(index) survived in state \(state.pointee.requests.at(index).pointee.state)")
+                marks.hit(.resentWrite)
+                state.pointee.requests.at(index).pointee.isDurable = true
+                sendLater(peer, index)
+            }
+            part = order.unfinished.next(after: part)
         }
-        for index in 0..<requests.capacity {
-            let request = requests.at(index)
+        for index in 0..<state.pointee.requests.capacity {
+            let request = state.pointee.requests.at(index)
             guard request.pointee.state == .unanswered, !request.pointee.changesBlocks else { continue }
-            marks.hit(.resentRead)
-            resends.append(index)
+            sendLater(peer, index)
         }
+    }
+
+    /// The request of a part to a peer. Slow; for after a reconnect.
+    private func request(_ peer: Int, of part: Int) -> Int? {
+        for index in 0..<peers.at(peer).pointee.requests.capacity {
+            let request = peers.at(peer).pointee.requests.at(index)
+            if request.pointee.state != .free, request.pointee.state != .abandoned, request.pointee.part == part { return index }
+        }
+        return nil
+    }
+
+    /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
+    /// acknowledged; else that is lost.
+    private mutating func lostPower(_ peer: Int) {
+        if table.membersPerPlacement > 1, isWritable {
+            guard peers.at(peer).pointee.durability.isBehind else {
+                marks.hit(.powerLostWithNothingAtRisk)
+                return
+            }
+            if table.couldDo(without: peer, { _ in true }) { return taint(peer) }
+        }
+        powerLost()
     }
 
     /// Every flush under way that covers something at risk fails; so does the next one, if it covers more.
-    private mutating func powerLost() {
+    mutating func powerLost() {
         guard unflushed.lostPower() else {
             marks.hit(.powerLostWithNothingAtRisk)
             return
@@ -155,28 +230,32 @@ extension VolumeEngine {
         marks.hit(status == .fenced ? .fenced : .failed)
         effects.append(.notice(status == .fenced ? .fenced : .failed(status)))
         // Nobody shall see a write of this session any more, so its outcome locks nothing.
-        reset(.dead(status))
+        resetAll(.dead(status))
         var index = operations.active.first
         while index != SlotList.none {
             let next = operations.active.next(after: index)
             fail(operation: index, status)
             index = next
         }
-        if connection.phase == .detached { dropGhosts() }
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase == .detached { dropGhosts(peer) }
         settle()
     }
 
-    private mutating func dropGhosts() {
-        for index in 0..<requests.capacity where requests.at(index).pointee.state == .ghost { drop(request: index) }
+    private mutating func dropGhosts(_ peer: Int) {
+        for index in 0..<peers.at(peer).pointee.requests.capacity
+        where peers.at(peer).pointee.requests.at(index).pointee.state == .ghost {
+            drop(peer, request: index)
+        }
     }
 
-    /// Takes no more operations. When those under way have ended the OST is told, and `.closed` comes out.
+    /// Takes no more operations. When those under way have ended the peers are told, and `.closed` comes out.
     public mutating func close() {
         isClosing = true
         settle()
     }
 
-    mutating func becomeClosed() {
+    mutating func becomeClosedWhenAllAre() {
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase == .attached && !peers.at(peer).pointee.isGone { return }
         guard !isClosed else { return }
         isClosed = true
         effects.append(.closed)
@@ -184,13 +263,15 @@ extension VolumeEngine {
 
     mutating func closeWhenIdle() {
         guard isClosing, !isClosed, activeCount == 0 else { return }
-        if connection.phase == .detached {
-            marks.hit(.closedWhileDetached)
-            becomeClosed()
+        var isAnyAttached = false
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase == .attached {
+            isAnyAttached = true
+            guard !peers.at(peer).pointee.isCloseSent else { continue }
+            peers.at(peer).pointee.isCloseSent = true
+            if order.mark > peers.at(peer).pointee.durability.told { control(peer, .mark, .mark) }
+            control(peer, .close, .close)
         }
-        guard connection.phase == .attached, !connection.isCloseSent else { return }
-        connection.isCloseSent = true
-        if order.mark > order.told { control(.mark, .mark) }
-        control(.close, .close)
+        if !isAnyAttached { marks.hit(.closedWhileDetached) }
+        becomeClosedWhenAllAre()
     }
 }

@@ -18,16 +18,18 @@ extension VolumeEngine {
         expireOperations(isLate: isLate)
         if now >= delayedUntil {
             delayedUntil = .never
-            while let request = delayed.popFirst() {
-                requests.at(request).pointee.state = .unanswered
-                resends.append(request)
+            for peer in 0..<peers.count {
+                while let request = peers.at(peer).pointee.delayed.popFirst() {
+                    peers.at(peer).pointee.requests.at(request).pointee.state = .unanswered
+                    sendLater(peer, request)
+                }
             }
         }
+        continueStalled()
         pump()
-        if connection.phase == .attached {
-            tellMark()
-            keepAlive(isLate: isLate)
-        }
+        tellMark()
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase == .attached { keepAlive(peer, isLate: isLate) }
+        checkExclusions(isLate: isLate)
         settle()
     }
 
@@ -57,73 +59,92 @@ extension VolumeEngine {
         let slot = operations.at(index)
         if slot.pointee.status == .ok { slot.pointee.status = status }
         ready.removeIfPresent(index)
-        if slot.pointee.requests == 0 {
-            marks.hit(.deadlineBeforeSent)
+        stalled.removeIfPresent(index)
+        if slot.pointee.parts == 0 {
+            if slot.pointee.phase != .rewrite { marks.hit(.deadlineBeforeSent) }
             finish(index)
             return
         }
-        var pinned = 0
-        // The last request ends the operation; after that its slot is not ours to look at.
-        var remaining = slot.pointee.requests
-        var request = 0
+        // The last part ends the operation; after that its slot is not ours to look at.
+        var remaining = slot.pointee.parts
+        var part = 0
         while remaining > 0 {
-            if requests.at(request).pointee.operation == index, requests.at(request).pointee.state != .free,
-                requests.at(request).pointee.state != .abandoned
-            {
-                if requests.at(request).pointee.isPinned { pinned += 1 }
+            if parts.at(part).pointee.state == .open, parts.at(part).pointee.operation == index {
                 remaining -= 1
-                give(up: request)
+                give(up: part, status)
             }
-            request += 1
+            part += 1
         }
-        if pinned > 0 { marks.hit(.deadlineWhilePinned) }
-        if pinned == 0, slot.pointee.phase != .free { report(index) }
+        guard slot.pointee.phase != .free, !slot.pointee.isReported, slot.pointee.status != .ok else { return }
+        if isPinned(index) { marks.hit(.deadlineWhilePinned) } else { report(index) }
     }
 
-    private mutating func give(up index: Int) {
-        let request = requests.at(index)
+    private mutating func give(up part: Int, _ status: Status) {
+        let slot = parts.at(part)
+        if retries.contains(part) {
+            retries.remove(part)
+            slot.pointee.status = status
+            partEnded(part)
+            return
+        }
+        // The last request ends the part.
+        var remaining = slot.pointee.requests
+        for peer in 0..<peers.count where remaining > 0 {
+            var index = 0
+            while index < peers.at(peer).pointee.requests.capacity, remaining > 0 {
+                let request = peers.at(peer).pointee.requests.at(index)
+                if request.pointee.part == part, request.pointee.state != .free, request.pointee.state != .abandoned {
+                    remaining -= 1
+                    give(up: peer, index, status)
+                }
+                index += 1
+            }
+        }
+    }
+
+    private mutating func give(up peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
         switch request.pointee.state {
         case .free, .abandoned, .ghost: return
         case .inFlight:
             if request.pointee.isReplied {
                 // The answer is there and the rest of what was asked does not get out: only the end of the connection gives the memory
                 // back.
-                if request.pointee.isPinned { reset(.deadline) }
+                if request.pointee.isPinned { reset(peer, .deadline) }
                 return
             }
             if request.pointee.changesBlocks || request.pointee.isReceiving {
                 marks.hit(.deadlineOfSentWrite)
-                reset(.deadline)
+                reset(peer, .deadline)
             } else {
                 marks.hit(.deadlineOfSentRead)
-                abandon(index)
+                abandon(peer, index, status)
             }
         case .unanswered, .delayed:
-            resends.removeIfPresent(index)
-            delayed.removeIfPresent(index)
+            peers.at(peer).pointee.resends.removeIfPresent(index)
+            peers.at(peer).pointee.delayed.removeIfPresent(index)
             // While attached, what came before this session is settled, and in this session it was refused or not sent.
-            if connection.phase == .attached || !request.pointee.changesBlocks {
-                release(unsent: index)
+            if peers.at(peer).pointee.phase == .attached || !request.pointee.changesBlocks || isDead {
+                let part = request.pointee.part
+                if parts.at(part).pointee.status == .ok { parts.at(part).pointee.status = status }
+                if request.pointee.changesBlocks { parts.at(part).pointee.isUncertain = true }
+                requestEnded(peer, index)
             } else {
                 request.pointee.state = .ghost
             }
         }
     }
 
-    private mutating func abandon(_ index: Int) {
-        let operation = requests.at(index).pointee.operation
-        requests.at(index).pointee.state = .abandoned
-        requests.at(index).pointee.operation = SlotList.none
-        connection.abandoned += 1
-        if connection.abandoned * 2 > connection.requestsMax { reset(.backlog) }
-        partEnded(operation, operations.at(operation).pointee.status)
-    }
-
-    private mutating func release(unsent index: Int) {
-        let operation = requests.at(index).pointee.operation
-        if requests.at(index).pointee.changesBlocks { order.end(index, isTaken: false) }
-        requests.release(index)
-        partEnded(operation, operations.at(operation).pointee.status)
+    private mutating func abandon(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
+        let part = request.pointee.part
+        request.pointee.state = .abandoned
+        request.pointee.part = SlotList.none
+        peers.at(peer).pointee.abandoned += 1
+        if peers.at(peer).pointee.abandoned * 2 > peers.at(peer).pointee.requestsMax { reset(peer, .backlog) }
+        if parts.at(part).pointee.status == .ok { parts.at(part).pointee.status = status }
+        parts.at(part).pointee.requests -= 1
+        if parts.at(part).pointee.requests == 0 { partEnded(part) }
     }
 
     // The idle line
@@ -131,38 +152,57 @@ extension VolumeEngine {
     private mutating func tellMark() {
         guard now >= markAt else { return }
         markAt = .never
-        guard order.isUnsettled, !connection.isMarkInFlight, !connection.isCloseSent else { return }
-        marks.hit(order.mark > order.told ? .markSentAlone : .markAskedAgain)
-        connection.isMarkInFlight = true
-        control(.mark, .mark)
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase == .attached && isUnsettled(peer) {
+            let state = peers.at(peer)
+            guard !state.pointee.isMarkInFlight, !state.pointee.isCloseSent else { continue }
+            marks.hit(order.mark > state.pointee.durability.told ? .markSentAlone : .markAskedAgain)
+            state.pointee.isMarkInFlight = control(peer, .mark, .mark)
+        }
     }
 
-    private mutating func keepAlive(isLate: Bool) {
-        if connection.pingSent == .never {
-            guard now >= connection.lastReceived + Limits.keepAliveInterval else { return }
+    private mutating func keepAlive(_ peer: Int, isLate: Bool) {
+        let state = peers.at(peer)
+        if isLate { state.pointee.waitsSince = now }
+        if now >= silenceEnd(peer) {
+            marks.hit(.silence)
+            reset(peer, .silence)
+        } else if state.pointee.pingSent == .never {
+            guard now >= state.pointee.lastReceived + Limits.keepAliveInterval else { return }
             marks.hit(.keepAlive)
-            connection.pingSent = now
-            control(.ping, .ping)
-        } else if now >= connection.pingSent + Limits.keepAliveInterval {
+            state.pointee.pingSent = now
+            control(peer, .ping, .ping)
+        } else if now >= state.pointee.pingSent + Limits.keepAliveInterval {
             if isLate {
-                connection.pingSent = now
+                state.pointee.pingSent = now
                 return
             }
             marks.hit(.silence)
-            reset(.silence)
+            reset(peer, .silence)
         }
+    }
+
+    /// When its silence is too long for somebody who can go on without it.
+    private func silenceEnd(_ peer: Int) -> Instant {
+        guard table.membersPerPlacement > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
+        return peers.at(peer).pointee.waitsSince + VolumeEngine.silenceAmongMany
     }
 
     /// After every event: closes when it is time, and makes sure that the owner wakes us early enough.
     mutating func settle() {
+        sendStamps()
         closeWhenIdle()
-        if isWritable, order.isUnsettled, markAt == .never { markAt = now + Limits.markInterval }
-        if !order.isBehind { unflushed.allDurable() }
-        var wake = min(deadlineNext, delayedUntil)
-        if connection.phase == .attached {
-            let idle = connection.pingSent == .never ? connection.lastReceived : connection.pingSent
-            wake = min(wake, min(markAt, idle + Limits.keepAliveInterval))
+        var wake = min(min(deadlineNext, delayedUntil), min(stalledUntil, exclusionCheckAt))
+        var isBehind = false
+        for peer in 0..<peers.count {
+            let state = peers.at(peer)
+            if state.pointee.isUsed, state.pointee.durability.isBehind { isBehind = true }
+            guard state.pointee.phase == .attached else { continue }
+            if isWritable, markAt == .never, isUnsettled(peer) { markAt = now + Limits.markInterval }
+            let idle = state.pointee.pingSent == .never ? state.pointee.lastReceived : state.pointee.pingSent
+            wake = min(wake, min(idle + Limits.keepAliveInterval, silenceEnd(peer)))
         }
+        if !isBehind { unflushed.allDurable() }
+        wake = min(wake, markAt)
         // What is overdue already, since it had to wait for a connection, must not look like a timer that rang late.
         wake = max(wake, now)
         if wake < armedWake {

@@ -4,8 +4,12 @@ import Base
 public enum Effect: Hashable, Sendable {
     /// The operation has ended and nothing refers to its memory any more.
     case completed(Operation.Tag, Status)
-    /// Break the connection, wait until nothing is under way on it, call `detached`, and connect again.
-    case resetConnection(ResetReason)
+    /// Break the connection of this peer, wait until nothing is under way on it, call `detached`, and connect again.
+    case resetConnection(Int, ResetReason)
+    /// The peer does not answer, or may have lost what it acknowledged: have it excluded at the MDT, and call `mapChanged`.
+    case exclude(Int)
+    /// A peer knows a newer map than this writer: find it out, and call `mapChanged`.
+    case mapWanted
     case notice(VolumeNotice)
     /// Call `tick` at this time. Replaces a later wish; an earlier one that is overtaken does no harm.
     case wakeAt(Instant)
@@ -26,6 +30,8 @@ public enum ResetReason: Hashable, Sendable {
     case refused(Status)
     /// The volume has failed for good.
     case dead(Status)
+    /// It is no member any more.
+    case excluded
 }
 
 /// What a user of the volume may want to know besides the results of operations.
@@ -37,8 +43,11 @@ public enum VolumeNotice: Hashable, Sendable {
     case fenced
     /// The volume has failed for good, for this reason.
     case failed(Status)
-    case connected
-    case disconnected
+    /// With the peer.
+    case connected(Int)
+    case disconnected(Int)
+    /// Writes go on without this peer.
+    case excluded(Int)
 }
 
 /// Effects in the order in which they arose. Its memory is reused.

@@ -9,7 +9,8 @@ extension VolumeEngine {
         order.checkInvariants()
         overlaps.checkInvariants()
         checkOperations()
-        checkRequests()
+        checkParts()
+        for peer in 0..<peers.count { checkRequests(peer) }
     }
 
     private func checkOperations() {
@@ -21,56 +22,88 @@ extension VolumeEngine {
             let slot = operations.at(index)
             invariant(slot.pointee.phase != .free, "operation \(index) is active and free")
             let isWaiting = overlaps.contains(index) && !overlaps.mayStart(index) && !overlaps.isDisabled
-            invariant(!isWaiting || slot.pointee.requests == 0, "operation \(index) has requests and waits for an earlier one")
+            invariant(!isWaiting || slot.pointee.parts == 0, "operation \(index) has parts and waits for an earlier one")
             invariant(!isWaiting || !ready.contains(index), "operation \(index) is ready and waits for an earlier one")
             invariant(
-                isWaiting || ready.contains(index) || slot.pointee.requests > 0, "operation \(index) waits for nothing and does nothing")
+                isWaiting || ready.contains(index) || slot.pointee.parts > 0 || stalled.contains(index),
+                "operation \(index) waits for nothing and does nothing")
             invariant(
                 slot.pointee.isReported ? slot.pointee.status != .ok : true, "operation \(index) succeeded and keeps its blocks")
-            invariant(slot.pointee.status == .ok || !ready.contains(index), "operation \(index) has failed and goes on")
+            invariant(
+                slot.pointee.status == .ok || slot.pointee.phase == .rewrite || !ready.contains(index),
+                "operation \(index) has failed and goes on")
             index = operations.active.next(after: index)
         }
     }
 
-    private func checkRequests() {
+    private func checkParts() {
         var used = 0
-        var outstanding = 0
-        var abandoned = 0
         var unfinished = 0
-        for index in 0..<requests.capacity {
-            let request = requests.at(index)
-            let state = request.pointee.state
-            if state == .free { continue }
+        var named = 0
+        for index in 0..<parts.capacity where parts.at(index).pointee.state != .free {
+            let part = parts.at(index)
             used += 1
-            if state == .inFlight || state == .abandoned { outstanding += 1 }
-            if state == .abandoned { abandoned += 1 }
-            if request.pointee.changesBlocks {
+            if part.pointee.state == .open { named += 1 }
+            if part.pointee.changesBlocks, part.pointee.sequence > 0 {
                 unfinished += 1
                 invariant(order.unfinished.contains(index), "write \(index) is missing in the order of writes")
             }
-            let isOwned = state != .abandoned && request.pointee.hasOwner
-            invariant(!isOwned || request.pointee.operation != SlotList.none, "request \(index) belongs to nobody")
-            if isOwned, request.pointee.isPinned {
-                invariant(!operations.at(request.pointee.operation).pointee.isReported, "request \(index) pins memory given back")
+            var requests = 0
+            for peer in 0..<peers.count {
+                for request in 0..<peers.at(peer).pointee.requests.capacity {
+                    let slot = peers.at(peer).pointee.requests.at(request)
+                    if slot.pointee.state != .free, slot.pointee.state != .abandoned, slot.pointee.part == index { requests += 1 }
+                }
             }
-            invariant(state != .delayed || delayed.contains(index), "request \(index) is delayed for ever")
+            invariant(requests == part.pointee.requests, "part \(index) counts \(part.pointee.requests) requests, has \(requests)")
             invariant(
-                state != .unanswered || connection.phase != .attached || resends.contains(index), "request \(index) is never sent again")
+                part.pointee.state == .held || requests > 0 || retries.contains(index), "part \(index) waits for nothing and does nothing")
+            invariant(
+                part.pointee.state != .held || operations.at(part.pointee.operation).pointee.hasHeld, "part \(index) is held by nobody")
         }
-        invariant(used + requests.freeCount == requests.capacity, "\(used) used and \(requests.freeCount) free requests")
-        invariant(unfinished == order.unfinished.count, "\(order.unfinished.count) unfinished writes, \(unfinished) requests of them")
-        invariant(abandoned == connection.abandoned, "\(connection.abandoned) abandoned, counted \(abandoned)")
-        invariant(
-            connection.phase == .resetting || outstanding == connection.outstanding,
-            "\(connection.outstanding) outstanding, counted \(outstanding)")
+        var owned = 0
+        var operation = operations.active.first
+        while operation != SlotList.none {
+            owned += operations.at(operation).pointee.parts
+            operation = operations.active.next(after: operation)
+        }
+        invariant(owned == named, "operations count \(owned) parts, there are \(named)")
+        invariant(used + parts.freeCount == parts.capacity, "\(used) used and \(parts.freeCount) free parts")
+        invariant(unfinished == order.unfinished.count, "\(order.unfinished.count) unfinished writes, \(unfinished) parts of them")
     }
-}
 
-extension RequestSlot {
-    fileprivate var hasOwner: Bool {
-        switch purpose {
-        case .part, .headEdge, .tailEdge: true
-        case .mark, .ping, .close: false
+    private func checkRequests(_ peer: Int) {
+        let state = peers.at(peer)
+        var used = 0
+        var outstanding = 0
+        var abandoned = 0
+        for index in 0..<state.pointee.requests.capacity {
+            let request = state.pointee.requests.at(index)
+            if request.pointee.state == .free { continue }
+            used += 1
+            if request.pointee.state == .inFlight || request.pointee.state == .abandoned { outstanding += 1 }
+            if request.pointee.state == .abandoned { abandoned += 1 }
+            let isOwned = request.pointee.state != .abandoned && request.pointee.purpose == .part
+            invariant(!isOwned || request.pointee.part != SlotList.none, "request \(index) belongs to nobody")
+            if isOwned, request.pointee.isPinned, state.pointee.phase != .detached {
+                let part = parts.at(request.pointee.part)
+                let isOurs = part.pointee.purpose == .rewriteRead || part.pointee.purpose == .rewriteWrite || part.pointee.copy != nil
+                invariant(
+                    isOurs || !operations.at(part.pointee.operation).pointee.isReported, "request \(index) pins memory given back")
+            }
+            invariant(
+                request.pointee.state != .delayed || state.pointee.delayed.contains(index), "request \(index) is delayed for ever")
+            invariant(
+                request.pointee.state != .unanswered || state.pointee.phase != .attached || state.pointee.resends.contains(index),
+                "request \(index) is never sent again")
         }
+        invariant(
+            used + state.pointee.requests.freeCount == state.pointee.requests.capacity,
+            "\(used) used and \(state.pointee.requests.freeCount) free requests")
+        invariant(abandoned == state.pointee.abandoned, "\(state.pointee.abandoned) abandoned, counted \(abandoned)")
+        invariant(
+            state.pointee.phase == .resetting || outstanding == state.pointee.outstanding,
+            "\(state.pointee.outstanding) outstanding, counted \(outstanding)")
+        invariant(state.pointee.resends.isEmpty || resending.contains(peer), "peer \(peer) is never sent its requests again")
     }
 }

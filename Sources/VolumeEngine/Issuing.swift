@@ -1,36 +1,74 @@
 import Base
 import Wire
 
-// From operations to requests: which part goes out next, and its header. Everything here happens only while attached.
+// From operations to parts and requests: which part goes out next, to whom, and its header.
 
 extension VolumeEngine {
     /// Sends what may be sent: first what must go again, so that sequences reach a new session in order, then new parts in the order of
     /// arrival.
     mutating func pump() {
-        guard connection.phase == .attached else { return }
-        while connection.hasRoom, let request = resends.popFirst() { transmit(request) }
-        while ready.first != SlotList.none {
-            guard connection.hasRoom, requests.freeCount > VolumeEngine.controlRequests else {
-                marks.hit(.wireLimitReached)
-                return
+        var peer = resending.first
+        while peer != SlotList.none {
+            let next = resending.next(after: peer)
+            while peers.at(peer).pointee.hasRoomAttached, let request = peers.at(peer).pointee.resends.popFirst() {
+                transmit(peer, request)
             }
-            issue(ready.first)
+            if peers.at(peer).pointee.resends.isEmpty { resending.remove(peer) }
+            peer = next
+        }
+        var part = retries.first
+        while part != SlotList.none {
+            let next = retries.next(after: part)
+            sendRetry(part)
+            part = next
+        }
+        while ready.first != SlotList.none {
+            guard parts.freeCount > 0, issue(ready.first) else { return }
         }
     }
 
-    /// Makes one request for the operation, and takes it off `ready` with its last one.
-    private mutating func issue(_ index: Int) {
-        let operation = operations.at(index)
-        if operation.pointee.phase == .edges { return issueEdge(index) }
-        if operation.pointee.kind == .flush {
-            ready.remove(index)
-            transmit(take(.flush, .part, index))
-            return
+    private mutating func sendRetry(_ part: Int) {
+        let slot = parts.at(part)
+        if slot.pointee.changesBlocks {
+            guard roomForWrite(table.range(ofChunk: slot.pointee.block >> chunkShift)) > 0 else { return }
+            retries.remove(part)
+            sendToAll(part)
+        } else if let member = reader(of: part) {
+            retries.remove(part)
+            marks.hit(.resentRead)
+            send(part, toMember: member)
+        } else if hasNoReader(part) {
+            retries.remove(part)
+            if slot.pointee.status == .ok { slot.pointee.status = .unreachable }
+            partEnded(part)
         }
+    }
+
+    /// Makes one part of the operation, and takes it off `ready` with its last one; false if it must wait.
+    private mutating func issue(_ index: Int) -> Bool {
+        let operation = operations.at(index)
+        switch operation.pointee.phase {
+        case .free: unreachable("operation \(index) is ready and free")
+        case .edges: return issueEdge(index)
+        case .rewrite: return issueRewrite(index)
+        case .parts: break
+        }
+        if operation.pointee.kind == .flush { return issueFlush(index) }
         let block = operation.pointee.cursorBlock
-        let (opcode, end) = nextPart(index)
-        let request = take(opcode, .part, index)
-        let slot = requests.at(request)
+        let members = table.range(ofChunk: block >> chunkShift)
+        let changesBlocks = operation.pointee.kind.changesBlocks
+        var choice = 0
+        var blocksMax: UInt64
+        if changesBlocks {
+            blocksMax = roomForWrite(members)
+        } else {
+            choice = reader(members, block: block)
+            blocksMax = choice < 0 ? 0 : peers.at(table.members[choice].peer).pointee.blocksMax
+        }
+        guard blocksMax > 0 else { return false }
+        let (opcode, end) = nextPart(index, blocksMax)
+        let part = take(opcode, .blocks, index)
+        let slot = parts.at(part)
         slot.pointee.block = block
         slot.pointee.blockCount = Int(end - block)
         slot.pointee.vector = operation.pointee.cursorVector
@@ -43,26 +81,127 @@ extension VolumeEngine {
         }
         operation.pointee.cursorBlock = end
         if end == operation.pointee.endBlock { ready.remove(index) } else { marks.hit(.operationSplit) }
-        if operation.pointee.kind.changesBlocks {
+        if changesBlocks {
             slot.pointee.isDurable = operation.pointee.isDurable
-            slot.pointee.sequence = order.begin(request)
+            sendToAll(part)
+        } else {
+            send(part, toMember: choice)
         }
-        transmit(request)
+        return true
     }
 
+    /// A part that writes gets its sequence, and goes to every member that takes writes.
+    mutating func sendToAll(_ part: Int) {
+        let slot = parts.at(part)
+        slot.pointee.sequence = order.begin(part)
+        let members = table.range(ofChunk: slot.pointee.block >> chunkShift)
+        for member in members where table.members[member].takesWrites { send(part, toMember: member) }
+        if slot.pointee.requests > 1 { marks.hit(.replicated) }
+    }
+
+    /// `member` is an index into the table.
+    mutating func send(_ part: Int, toMember member: Int) {
+        let slot = parts.at(part)
+        let peer = table.members[member].peer
+        guard let request = peers.at(peer).pointee.requests.take(slot.pointee.opcode, .part, part: part) else {
+            unreachable("no request is free")
+        }
+        let position = member % table.membersPerPlacement
+        slot.pointee.requests += 1
+        slot.pointee.sent |= 1 << UInt64(position)
+        peers.at(peer).pointee.requests.at(request).pointee.member = UInt16(truncatingIfNeeded: position)
+        peers.at(peer).pointee.requests.at(request).pointee.isDurable = slot.pointee.isDurable
+        transmit(peer, request)
+    }
+
+    /// How many blocks a write of this placement may have now; 0 while it must wait.
+    mutating func roomForWrite(_ members: Range<Int>) -> UInt64 {
+        guard tableNext == nil else { return 0 }
+        var blocksMax = UInt64(Limits.frameBlocksMax)
+        var inSync = 0
+        for member in members where table.members[member].takesWrites {
+            let peer = peers.at(table.members[member].peer)
+            guard peer.pointee.hasRoomAttached else {
+                lacksRoom(table.members[member].peer)
+                return 0
+            }
+            if table.members[member].state == .inSync { inSync += 1 }
+            blocksMax = min(blocksMax, peer.pointee.blocksMax)
+        }
+        return inSync >= table.floor ? blocksMax : 0
+    }
+
+    private mutating func lacksRoom(_ peer: Int) {
+        if peers.at(peer).pointee.phase == .attached { marks.hit(.wireLimitReached) } else { want(peer) }
+    }
+
+    // Readers
+
+    /// The member in sync to read a block from, as an index into the table; negative if there is none now. The least busy one; of equals
+    /// always the same one for a chunk, whose OST has its neighbours in its caches.
+    mutating func reader(_ members: Range<Int>, block: UInt64, without tried: UInt64 = 0, only source: Int? = nil) -> Int {
+        if members.count == 1 {
+            let peer = peers.at(table.members[members.lowerBound].peer)
+            guard tried == 0, table.members[members.lowerBound].state == .inSync else { return -1 }
+            if peer.pointee.hasRoomAttached { return members.lowerBound }
+            lacksRoom(table.members[members.lowerBound].peer)
+            return -1
+        }
+        var best = -1
+        var bestLoad = Int.max
+        let start = Int(truncatingIfNeeded: (block >> chunkShift) / UInt64(table.placementCount)) % members.count
+        for step in 0..<members.count {
+            let position = (start + step) % members.count
+            let member = members.lowerBound + position
+            let index = table.members[member].peer
+            guard table.members[member].state == .inSync, tried & 1 << UInt64(position) == 0, source == nil || source == index else {
+                continue
+            }
+            let peer = peers.at(index)
+            guard peer.pointee.hasRoomAttached, peer.pointee.outstanding < bestLoad else { continue }
+            best = member
+            bestLoad = peer.pointee.outstanding
+        }
+        return best
+    }
+
+    /// The next member to ask for a part that reads.
+    private mutating func reader(of part: Int) -> Int? {
+        let slot = parts.at(part)
+        let owner = operations.at(slot.pointee.operation)
+        let member = reader(
+            table.range(ofChunk: slot.pointee.block >> chunkShift), block: slot.pointee.block,
+            without: slot.pointee.tried, only: slot.pointee.purpose == .rewriteRead ? owner.pointee.source : nil)
+        return member < 0 ? nil : member
+    }
+
+    /// Whether no member is left that could ever answer, connected or not.
+    private mutating func hasNoReader(_ part: Int) -> Bool {
+        let slot = parts.at(part)
+        let members = table.range(ofChunk: slot.pointee.block >> chunkShift)
+        let source = slot.pointee.purpose == .rewriteRead ? operations.at(slot.pointee.operation).pointee.source : nil
+        for member in members where table.members[member].state == .inSync {
+            let position = member - members.lowerBound
+            if slot.pointee.tried & 1 << UInt64(position) == 0, source == nil || source == table.members[member].peer { return false }
+        }
+        return true
+    }
+
+    // Parts
+
     /// What the next part is, and where it ends: at the chunk, at the frame limit, and for zeros at an edge, which is written as data.
-    private mutating func nextPart(_ index: Int) -> (Opcode, end: UInt64) {
+    private mutating func nextPart(_ index: Int, _ blocksMax: UInt64) -> (Opcode, end: UInt64) {
         let operation = operations.at(index)
         let block = operation.pointee.cursorBlock
         let chunkEnd = (block >> chunkShift + 1) << chunkShift
         let end = min(chunkEnd, operation.pointee.endBlock)
         let opcode: Opcode
         switch operation.pointee.kind {
-        case .read: return (.read, min(end, block + min(connection.blocksMax, UInt64(Limits.readBytes / Block.bytes))))
-        case .write: return (.write, min(end, block + connection.blocksMax))
+        case .read: return (.read, min(end, block + min(blocksMax, UInt64(Limits.readBytes / Block.bytes))))
+        case .write: return (.write, min(end, block + blocksMax))
         case .discard: opcode = .discard
         case .writeZeroes: opcode = .writeZeroes
-        case .flush: unreachable("a flush has no parts")
+        case .flush, .rewrite: unreachable("a flush or rewrite has no parts of this kind")
         }
         if operation.pointee.hasHeadEdge && block == operation.pointee.firstBlock { return (.write, block + 1) }
         guard operation.pointee.hasTailEdge else { return (opcode, end) }
@@ -70,67 +209,124 @@ extension VolumeEngine {
         return (opcode, min(end, operation.pointee.endBlock - 1))
     }
 
-    private mutating func issueEdge(_ index: Int) {
+    private mutating func issueEdge(_ index: Int) -> Bool {
         let operation = operations.at(index)
         let isHead = operation.pointee.edgesToRead & 1 != 0
-        let request = take(.read, isHead ? .headEdge : .tailEdge, index)
-        requests.at(request).pointee.block = isHead ? operation.pointee.firstBlock : operation.pointee.endBlock - 1
-        requests.at(request).pointee.blockCount = 1
+        let block = isHead ? operation.pointee.firstBlock : operation.pointee.endBlock - 1
+        let member = reader(table.range(ofChunk: block >> chunkShift), block: block)
+        guard member >= 0 else { return false }
+        let part = take(.read, isHead ? .headEdge : .tailEdge, index)
+        parts.at(part).pointee.block = block
+        parts.at(part).pointee.blockCount = 1
         operation.pointee.edgesToRead &= isHead ? ~1 : ~2
         if operation.pointee.edgesToRead == 0 { ready.remove(index) }
-        transmit(request)
+        send(part, toMember: member)
+        return true
     }
 
-    private mutating func take(_ opcode: Opcode, _ purpose: RequestSlot.Purpose, _ operation: Int) -> Int {
-        guard let request = requests.take(opcode, purpose, operation: operation) else { unreachable("no request is free") }
-        operations.at(operation).pointee.requests += 1
-        return request
+    /// To every peer that has something which is not durable; to all if none has, since what an earlier writer left may not be.
+    private mutating func issueFlush(_ index: Int) -> Bool {
+        guard tableNext == nil else { return false }
+        var isAnyBehind = false
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.durability.isBehind { isAnyBehind = true }
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
+            guard !isAnyBehind || peers.at(peer).pointee.durability.isBehind else { continue }
+            guard peers.at(peer).pointee.hasRoomAttached else {
+                lacksRoom(peer)
+                return false
+            }
+        }
+        let part = take(.flush, .flush, index)
+        let slot = parts.at(part)
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
+            guard !isAnyBehind || peers.at(peer).pointee.durability.isBehind else { continue }
+            guard let request = peers.at(peer).pointee.requests.take(.flush, .part, part: part) else { unreachable("no request is free") }
+            slot.pointee.requests += 1
+            transmit(peer, request)
+        }
+        ready.remove(index)
+        return true
     }
 
-    /// A mark, a keep-alive or a close; these have requests of their own.
-    mutating func control(_ opcode: Opcode, _ purpose: RequestSlot.Purpose) {
-        guard connection.sender.room > 0, let request = requests.take(opcode, purpose, operation: SlotList.none) else { return }
-        transmit(request)
+    mutating func take(_ opcode: Opcode, _ purpose: PartSlot.Purpose, _ operation: Int) -> Int {
+        guard let part = parts.take(opcode, purpose, operation: operation) else { unreachable("no part is free") }
+        operations.at(operation).pointee.parts += 1
+        return part
     }
 
-    /// Puts the request into the send queue.
-    mutating func transmit(_ index: Int) {
-        let slot = requests.at(index)
-        let head = requests.head(index)
+    // Requests
+
+    /// A mark, a keep-alive, a stamp or a close; these have requests of their own. False if there is no room.
+    @discardableResult
+    mutating func control(_ peer: Int, _ opcode: Opcode, _ purpose: RequestSlot.Purpose) -> Bool {
+        guard peers.at(peer).pointee.phase == .attached, peers.at(peer).pointee.sender.room > 0,
+            let request = peers.at(peer).pointee.requests.take(opcode, purpose, part: SlotList.none)
+        else { return false }
+        transmit(peer, request)
+        return true
+    }
+
+    mutating func sendLater(_ peer: Int, _ request: Int) {
+        peers.at(peer).pointee.resends.append(request)
+        if !resending.contains(peer) { resending.append(peer) }
+    }
+
+    /// Puts the request into the send queue of its peer.
+    mutating func transmit(_ index: Int, _ request: Int) {
+        let peer = peers.at(index)
+        let slot = peer.pointee.requests.at(request)
+        let head = peer.pointee.requests.head(request)
+        let part = slot.pointee.part
         var header = FrameHeader(slot.pointee.opcode)
-        header.requestID = requests.requestID(index)
+        header.requestID = peer.pointee.requests.requestID(request)
         header.generation = generation
-        header.session = connection.session
-        header.handle = connection.handle
-        header.sequence = slot.pointee.sequence
-        header.mark = order.tell()
-        let deadline =
-            slot.pointee.operation == SlotList.none
-            ? now + Limits.requestDeadlineDefault : operations.at(slot.pointee.operation).pointee.deadline
+        header.map = mapNumber
+        header.session = peer.pointee.session
+        header.handle = peer.pointee.handle
+        header.mark = order.mark
+        peer.pointee.durability.told = order.mark
+        var deadline = now + Limits.requestDeadlineDefault
+        if part != SlotList.none {
+            let piece = parts.at(part)
+            let owner = operations.at(piece.pointee.operation)
+            if owner.pointee.phase != .rewrite { deadline = owner.pointee.deadline }
+            header.sequence = piece.pointee.sequence
+            if slot.pointee.opcode != .flush {
+                let members = table.range(ofChunk: piece.pointee.block >> chunkShift)
+                header.part = PartAddress(
+                    chunk: UInt32(truncatingIfNeeded: piece.pointee.block >> chunkShift), member: slot.pointee.member,
+                    incarnation: table.members[members.lowerBound + Int(slot.pointee.member)].incarnation)
+                header.firstBlock = UInt32(truncatingIfNeeded: piece.pointee.block & (1 << chunkShift - 1))
+                header.blockCount = UInt32(truncatingIfNeeded: piece.pointee.blockCount)
+            }
+        }
         header.deadlineOrStatus = UInt32(truncatingIfNeeded: min(max((deadline - now).milliseconds, 1), UInt64(UInt32.max)))
-        header.part = PartAddress(chunk: UInt32(truncatingIfNeeded: slot.pointee.block >> chunkShift))
-        header.firstBlock = UInt32(truncatingIfNeeded: slot.pointee.block & (1 << chunkShift - 1))
-        header.blockCount = UInt32(truncatingIfNeeded: slot.pointee.blockCount)
         if slot.pointee.isDurable { header.flags.insert(.durable) }
 
         slot.pointee.state = .inFlight
         slot.pointee.isSending = true
-        connection.outstanding += 1
-        let token = UInt32(truncatingIfNeeded: index)
+        if peer.pointee.outstanding == 0 { peer.pointee.waitsSince = now }
+        peer.pointee.outstanding += 1
+        let token = UInt32(truncatingIfNeeded: request)
         guard slot.pointee.opcode == .write else {
             header.encode(to: head)
-            connection.sender.append(head, FrameHeader.bytes, token: token)
+            peer.pointee.sender.append(head, FrameHeader.bytes, token: token)
             return
         }
-        let count = pieces(of: index, into: sendPieces)
-        let metaBytes = slot.pointee.blockCount * 4
-        Payload.computeChecks(sendPieces, count, into: head + FrameHeader.bytes)
+        let count = pieces(of: part, into: sendPieces)
+        let checks = parts.checks(part)
+        let metaBytes = parts.at(part).pointee.blockCount * 4
+        if !parts.at(part).pointee.hasChecks {
+            Payload.computeChecks(sendPieces, count, into: checks)
+            parts.at(part).pointee.hasChecks = true
+        }
         header.metaBytes = UInt32(truncatingIfNeeded: metaBytes)
-        header.payloadBytes = UInt32(truncatingIfNeeded: slot.pointee.blockCount * Block.bytes)
-        header.metaCheck = Checksum.of(UnsafeRawBufferPointer(start: head + FrameHeader.bytes, count: metaBytes))
+        header.payloadBytes = UInt32(truncatingIfNeeded: parts.at(part).pointee.blockCount * Block.bytes)
+        header.metaCheck = Checksum.of(UnsafeRawBufferPointer(start: checks, count: metaBytes))
         header.encode(to: head)
-        connection.sender.append(head, FrameHeader.bytes + metaBytes)
-        for piece in 0..<count - 1 { connection.sender.append(sendPieces[piece].base, sendPieces[piece].count) }
-        connection.sender.append(sendPieces[count - 1].base, sendPieces[count - 1].count, token: token)
+        peer.pointee.sender.append(head, FrameHeader.bytes)
+        peer.pointee.sender.append(checks, metaBytes)
+        for piece in 0..<count - 1 { peer.pointee.sender.append(sendPieces[piece].base, sendPieces[piece].count) }
+        peer.pointee.sender.append(sendPieces[count - 1].base, sendPieces[count - 1].count, token: token)
     }
 }

@@ -9,13 +9,15 @@ public struct Operation: Hashable, Sendable {
         case flush
         case discard
         case writeZeroes
+        /// Makes the blocks equal on all members, with what one of them has. For reconciling; whole blocks.
+        case rewrite
 
         /// Whether it changes blocks, and so takes part in versions and in the overlap rule as a write.
         @inlinable
         public var changesBlocks: Bool {
             switch self {
             case .read, .flush: false
-            case .write, .discard, .writeZeroes: true
+            case .write, .discard, .writeZeroes, .rewrite: true
             }
         }
 
@@ -24,7 +26,7 @@ public struct Operation: Hashable, Sendable {
         public var movesData: Bool {
             switch self {
             case .read, .write: true
-            case .flush, .discard, .writeZeroes: false
+            case .flush, .discard, .writeZeroes, .rewrite: false
             }
         }
     }
@@ -49,18 +51,21 @@ public struct Operation: Hashable, Sendable {
     public var isDurable: Bool
     /// From the submission; zero stands for `Limits.requestDeadlineDefault`.
     public var deadline: Interval
+    /// Of a rewrite: the peer that has what shall be everywhere; nil for any member in sync.
+    public var source: Int?
     public var tag: Tag
 
     @inlinable
     public init(
         _ kind: Kind, offset: UInt64 = 0, bytes: UInt64 = 0, isDurable: Bool = false, deadline: Interval = Interval(nanoseconds: 0),
-        tag: Tag
+        source: Int? = nil, tag: Tag
     ) {
         self.kind = kind
         self.offset = offset
         self.bytes = bytes
         self.isDurable = isDurable
         self.deadline = deadline
+        self.source = source
         self.tag = tag
     }
 

@@ -8,6 +8,8 @@ struct OperationSlot {
         case edges
         /// Its parts go out, or have gone.
         case parts
+        /// Makes its blocks equal on all members.
+        case rewrite
     }
 
     var phase = Phase.free
@@ -15,6 +17,12 @@ struct OperationSlot {
     var isDurable = false
     /// The user knows the result; requests with an indefinite outcome still hold the blocks.
     var isReported = false
+    /// Nobody outside asked for it.
+    var isInternal = false
+    /// It left, or may have left, blocks that differ between members.
+    var needsRewrite = false
+    /// Some part of it is held.
+    var hasHeld = false
     /// Some part is acknowledged and was not on stable media then.
     var hasVolatileParts = false
     /// Of those some may be gone with a loss of power: all parts go out once more.
@@ -37,8 +45,15 @@ struct OperationSlot {
     var endBlock: UInt64 = 0
     /// Of a flush: how many acknowledged writes it covers.
     var covered: UInt64 = 0
-    /// Requests that name it.
-    var requests = 0
+    /// Parts that name it and are under way.
+    var parts = 0
+    /// Of a rewrite: the peer to read from, peers not to read from (a bit each, of the first 64), what was read and not written yet, and
+    /// the end of that.
+    var source: Int?
+    var avoided: UInt64 = 0
+    var rewriteMemory: UnsafeMutableRawPointer?
+    var rewriteFirst: UInt64 = 0
+    var rewriteEnd: UInt64 = 0
     /// The next block that no part covers yet, and where the user's memory for it begins.
     var cursorBlock: UInt64 = 0
     var cursorVector = 0
@@ -102,6 +117,7 @@ struct OperationTable: ~Copyable {
         for index in 0..<capacity {
             slots[index].overflow?.deallocate()
             slots[index].bounce?.deallocate()
+            slots[index].rewriteMemory?.deallocate()
         }
         slots.deallocate()
         vectors.deallocate()
@@ -120,6 +136,9 @@ struct OperationTable: ~Copyable {
 
     mutating func release(_ index: Int) {
         slots[index].phase = .free
+        slots[index].isInternal = false
+        slots[index].rewriteMemory?.deallocate()
+        slots[index].rewriteMemory = nil
         active.remove(index)
         free.push(index)
     }

@@ -75,34 +75,37 @@ extension VolumeEngine {
         marks.hit(slot.pointee.kind.changesBlocks ? .edgesMerged : .edgesRead)
     }
 
-    /// The memory of the request's blocks in order; returns how many pieces.
+    /// The memory of the part's blocks in order; returns how many pieces.
     mutating func pieces(of index: Int, into list: UnsafeMutablePointer<IOVector>) -> Int {
-        let request = requests.at(index)
-        if let copy = request.pointee.copy {
-            list[0] = IOVector(copy, request.pointee.blockCount * Block.bytes)
+        let part = parts.at(index)
+        if let copy = part.pointee.copy {
+            list[0] = IOVector(copy, part.pointee.blockCount * Block.bytes)
             return 1
         }
-        let owner = request.pointee.operation
-        switch request.pointee.purpose {
+        let owner = part.pointee.operation
+        switch part.pointee.purpose {
         case .headEdge, .tailEdge:
-            list[0] = IOVector(operations.bounce(owner, edge: request.pointee.purpose == .headEdge ? 0 : 1), Block.bytes)
+            list[0] = IOVector(operations.bounce(owner, edge: part.pointee.purpose == .headEdge ? 0 : 1), Block.bytes)
             return 1
-        case .part: break
-        case .mark, .ping, .close: unreachable("a control request has no payload")
+        case .rewriteRead, .rewriteWrite:
+            list[0] = IOVector(rewriteMemory(owner, part.pointee.block), part.pointee.blockCount * Block.bytes)
+            return 1
+        case .blocks: break
+        case .flush: unreachable("a flush has no payload")
         }
         let operation = operations.at(owner)
-        var middle = request.pointee.blockCount * Block.bytes
+        var middle = part.pointee.blockCount * Block.bytes
         var count = 0
-        if operation.pointee.hasHeadEdge, request.pointee.block == operation.pointee.firstBlock {
+        if operation.pointee.hasHeadEdge, part.pointee.block == operation.pointee.firstBlock {
             list[0] = IOVector(operations.bounce(owner, edge: 0), Block.bytes)
             count = 1
             middle -= Block.bytes
         }
         let endsInEdge =
-            operation.pointee.hasTailEdge && request.pointee.block + UInt64(request.pointee.blockCount) == operation.pointee.endBlock
+            operation.pointee.hasTailEdge && part.pointee.block + UInt64(part.pointee.blockCount) == operation.pointee.endBlock
         if endsInEdge { middle -= Block.bytes }
-        var vector = request.pointee.vector
-        var offset = request.pointee.vectorOffset
+        var vector = part.pointee.vector
+        var offset = part.pointee.vectorOffset
         while middle > 0 {
             let whole = operation.pointee.vectors[vector]
             let length = min(whole.count - offset, middle)
@@ -142,15 +145,15 @@ extension VolumeEngine {
 
     /// A part of a read has come: the user gets what it asked for of the edges in it.
     mutating func deliverEdges(of index: Int) {
-        let request = requests.at(index)
-        let slot = operations.at(request.pointee.operation)
-        guard request.pointee.purpose == .part, slot.pointee.hasHeadEdge || slot.pointee.hasTailEdge else { return }
-        let owner = request.pointee.operation
-        if slot.pointee.hasHeadEdge, request.pointee.block == slot.pointee.firstBlock {
+        let part = parts.at(index)
+        let slot = operations.at(part.pointee.operation)
+        guard part.pointee.purpose == .blocks, slot.pointee.hasHeadEdge || slot.pointee.hasTailEdge else { return }
+        let owner = part.pointee.operation
+        if slot.pointee.hasHeadEdge, part.pointee.block == slot.pointee.firstBlock {
             let source = operations.bounce(owner, edge: 0) + Int(slot.pointee.offset % UInt64(Block.bytes))
             copy(owner, userOffset: 0, slot.pointee.headBytes, source, toUser: true)
         }
-        if slot.pointee.hasTailEdge, request.pointee.block + UInt64(request.pointee.blockCount) == slot.pointee.endBlock {
+        if slot.pointee.hasTailEdge, part.pointee.block + UInt64(part.pointee.blockCount) == slot.pointee.endBlock {
             let bytes = slot.pointee.tailBytes
             copy(owner, userOffset: Int(slot.pointee.bytes) - bytes, bytes, operations.bounce(owner, edge: 1), toUser: true)
         }
@@ -179,17 +182,18 @@ extension VolumeEngine {
         }
     }
 
-    /// From now on the request is sent from a copy of its payload.
+    /// From now on the part is sent from a copy of its payload.
     mutating func copyPayload(of index: Int) {
-        let request = requests.at(index)
-        guard request.pointee.copy == nil else { return }
+        let part = parts.at(index)
+        part.pointee.hasChecks = false
+        guard part.pointee.copy == nil else { return }
         let count = pieces(of: index, into: sendPieces)
-        let copy = UnsafeMutableRawPointer.allocate(byteCount: request.pointee.blockCount * Block.bytes, alignment: Block.bytes)
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: part.pointee.blockCount * Block.bytes, alignment: Block.bytes)
         var offset = 0
         for piece in 0..<count {
             (copy + offset).copyMemory(from: sendPieces[piece].base, byteCount: sendPieces[piece].count)
             offset += sendPieces[piece].count
         }
-        request.pointee.copy = copy
+        part.pointee.copy = copy
     }
 }

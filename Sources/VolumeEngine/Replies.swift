@@ -1,25 +1,24 @@
 import Base
 import Wire
 
-// The two byte streams, and what a reply does to its request and operation.
+// The two byte streams of each peer, and what a reply does to its request, part and operation.
 
 extension VolumeEngine {
     // Sending
 
-    /// What to send next, at most `capacity` vectors; 0 when there is nothing. At most one send may be under way.
-    public mutating func nextSend(into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
-        connection.phase == .attached ? connection.sender.vectors(into: list, capacity: capacity) : 0
+    /// What to send to a peer next, at most `capacity` vectors; 0 when there is nothing. At most one send may be under way for each.
+    public mutating func nextSend(into list: UnsafeMutablePointer<IOVector>, capacity: Int, peer: Int = 0) -> Int {
+        peers.at(peer).pointee.phase == .attached ? peers.at(peer).pointee.sender.vectors(into: list, capacity: capacity) : 0
     }
 
-    public mutating func sent(_ count: Int) {
-        guard connection.phase == .attached else { return }
-        connection.sender.sent(count)
-        while let token = connection.sender.popSent() {
+    public mutating func sent(_ count: Int, peer: Int = 0) {
+        guard peers.at(peer).pointee.phase == .attached else { return }
+        peers.at(peer).pointee.sender.sent(count)
+        while let token = peers.at(peer).pointee.sender.popSent() {
             if token == FrameSender.noToken { continue }
-            let index = Int(token)
-            let request = requests.at(index)
+            let request = peers.at(peer).pointee.requests.at(Int(token))
             request.pointee.isSending = false
-            if request.pointee.isReplied { conclude(index, request.pointee.reply) }
+            if request.pointee.isReplied { conclude(peer, Int(token), request.pointee.reply) }
         }
         pump()
         settle()
@@ -27,204 +26,355 @@ extension VolumeEngine {
 
     // Receiving
 
-    /// Where to receive next; `capacity` is at least 2. 0 while not attached. At most one receive may be under way.
-    public mutating func nextReceive(into list: UnsafeMutablePointer<IOVector>, capacity: Int) -> Int {
-        connection.phase == .attached ? connection.receiver.vectors(into: list, capacity: capacity) : 0
+    /// Where to receive next; `capacity` is at least 2. 0 while not attached. At most one receive may be under way for each peer.
+    public mutating func nextReceive(into list: UnsafeMutablePointer<IOVector>, capacity: Int, peer: Int = 0) -> Int {
+        peers.at(peer).pointee.phase == .attached ? peers.at(peer).pointee.receiver.vectors(into: list, capacity: capacity) : 0
     }
 
-    public mutating func received(_ count: Int) {
-        guard connection.phase == .attached else { return }
-        connection.lastReceived = now
-        connection.receiver.received(count)
+    public mutating func received(_ count: Int, peer: Int = 0) {
+        guard peers.at(peer).pointee.phase == .attached else { return }
+        peers.at(peer).pointee.lastReceived = now
+        peers.at(peer).pointee.waitsSince = now
+        peers.at(peer).pointee.receiver.received(count)
         do throws(Failure) {
-            try takeFrames()
+            try takeFrames(peer)
         } catch {
             marks.hit(.peerMalformed)
             lastFault = error.detail
-            reset(.malformed)
+            reset(peer, .malformed)
         }
         pump()
         settle()
     }
 
-    private mutating func takeFrames() throws(Failure) {
-        while connection.phase == .attached {
-            switch try connection.receiver.next() {
+    private mutating func takeFrames(_ peer: Int) throws(Failure) {
+        while peers.at(peer).pointee.phase == .attached {
+            switch try peers.at(peer).pointee.receiver.next() {
             case .needsMore: return
             case .frame(let header, _):
                 if header.opcode == .event {
-                    take(event: header)
+                    take(event: header, peer)
                 } else {
-                    let index = try requests.find(header)
+                    let index = try peers.at(peer).pointee.requests.find(header)
                     guard header.opcode != .read || header.status != .ok else {
                         throw Failure(.malformed, "a read was answered without data")
                     }
-                    order.learned(durable: header.mark)
-                    answered(index, header.status)
+                    learned(peer, durable: header.mark)
+                    answered(peer, index, header.status)
                 }
-            case .payloadFollows(let header, let meta): try take(payload: header, meta)
-            case .payloadComplete: payloadArrived()
+            case .payloadFollows(let header, let meta): try take(payload: header, meta, peer)
+            case .payloadComplete: payloadArrived(peer)
             }
         }
     }
 
-    private mutating func take(payload header: FrameHeader, _ checks: UnsafeRawBufferPointer) throws(Failure) {
-        let index = try requests.find(header)
-        let request = requests.at(index)
-        guard Int(header.blockCount) == request.pointee.blockCount, let base = checks.baseAddress else {
-            throw Failure(.malformed, "\(header.blockCount) blocks came for a read of \(request.pointee.blockCount)")
-        }
-        order.learned(durable: header.mark)
+    private mutating func take(payload header: FrameHeader, _ checks: UnsafeRawBufferPointer, _ peer: Int) throws(Failure) {
+        let index = try peers.at(peer).pointee.requests.find(header)
+        let request = peers.at(peer).pointee.requests.at(index)
+        learned(peer, durable: header.mark)
         if request.pointee.state == .abandoned {
-            connection.receiver.skipPayload()
-            answered(index, .ok)
+            peers.at(peer).pointee.receiver.skipPayload()
+            answered(peer, index, .ok)
             return
         }
-        (requests.head(index) + FrameHeader.bytes).copyMemory(from: base, byteCount: checks.count)
-        _ = pieces(of: index, into: receivePieces)
+        let part = parts.at(request.pointee.part)
+        guard Int(header.blockCount) == part.pointee.blockCount, let base = checks.baseAddress else {
+            throw Failure(.malformed, "\(header.blockCount) blocks came for a read of \(part.pointee.blockCount)")
+        }
+        parts.checks(request.pointee.part).copyMemory(from: base, byteCount: checks.count)
+        _ = pieces(of: request.pointee.part, into: receivePieces)
         request.pointee.isReceiving = true
-        connection.receiving = index
-        connection.receiver.takePayload(into: receivePieces)
+        peers.at(peer).pointee.receiving = index
+        peers.at(peer).pointee.receiver.takePayload(into: receivePieces)
     }
 
-    private mutating func payloadArrived() {
-        let index = connection.receiving
-        let request = requests.at(index)
-        connection.receiving = SlotList.none
+    private mutating func payloadArrived(_ peer: Int) {
+        let index = peers.at(peer).pointee.receiving
+        let request = peers.at(peer).pointee.requests.at(index)
+        let part = request.pointee.part
+        peers.at(peer).pointee.receiving = SlotList.none
         request.pointee.isReceiving = false
-        let count = pieces(of: index, into: receivePieces)
-        let isIntact = mutated(.skipsCheck) || Payload.matches(receivePieces, count, checks: requests.head(index) + FrameHeader.bytes)
-        if isIntact { deliverEdges(of: index) }
-        answered(index, isIntact ? .ok : .checksumMismatch)
+        let count = pieces(of: part, into: receivePieces)
+        let isIntact = mutated(.skipsCheck) || Payload.matches(receivePieces, count, checks: parts.checks(part))
+        if isIntact { deliverEdges(of: part) }
+        answered(peer, index, isIntact ? .ok : .checksumMismatch)
     }
 
-    private mutating func take(event header: FrameHeader) {
-        guard header.handle == connection.handle, let event = VolumeEvent(rawValue: header.argument) else { return }
+    private mutating func take(event header: FrameHeader, _ peer: Int) {
+        guard header.handle == peers.at(peer).pointee.handle, let event = VolumeEvent(rawValue: header.argument) else { return }
         switch event {
         case .sizeChanged: changeSize(header.sequence)
         case .fenced: if isWritable { fail(.fenced) }
         case .closed:
             marks.hit(.storeRefused)
-            reset(.refused(.closed))
+            reset(peer, .refused(.closed))
         }
+    }
+
+    // Durability and mark
+
+    mutating func learned(_ peer: Int, durable sequence: UInt64) {
+        if peers.at(peer).pointee.durability.learned(durable: sequence, last: order.last) { advanceMark() }
+    }
+
+    /// The mark passes what is complete, and durable on every peer that has taken some of it.
+    mutating func advanceMark() {
+        var bound = UInt64.max
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed { bound = min(bound, peers.at(peer).pointee.durability.bound) }
+        order.advance(to: bound)
+    }
+
+    /// Whether some peer should hear the mark, or be asked how far it is.
+    var isUnsettled: Bool {
+        for peer in 0..<peers.count where isUnsettled(peer) { return true }
+        return false
+    }
+
+    func isUnsettled(_ peer: Int) -> Bool {
+        guard peers.at(peer).pointee.isUsed else { return false }
+        return order.mark > peers.at(peer).pointee.durability.told || peers.at(peer).pointee.durability.isBehind
     }
 
     // Replies
 
-    private mutating func answered(_ index: Int, _ status: Status) {
-        let request = requests.at(index)
+    private mutating func answered(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
         if request.pointee.isSending {
             marks.hit(.replyBeforeSent)
             request.pointee.isReplied = true
             request.pointee.reply = status
         } else {
-            conclude(index, status)
+            conclude(peer, index, status)
         }
     }
 
     /// Nothing of the request is in the kernel's hands any more, and this is what the OST said.
-    mutating func conclude(_ index: Int, _ status: Status) {
-        let request = requests.at(index)
+    mutating func conclude(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
         request.pointee.isReplied = false
-        connection.outstanding -= 1
+        peers.at(peer).pointee.outstanding -= 1
         if request.pointee.state == .abandoned {
             marks.hit(.replyToAbandoned)
-            connection.abandoned -= 1
-            requests.release(index)
+            peers.at(peer).pointee.abandoned -= 1
+            peers.at(peer).pointee.requests.release(index)
             return
         }
         switch request.pointee.purpose {
-        case .part, .headEdge, .tailEdge: break
+        case .part: concludePart(peer, index, status)
         case .mark:
-            connection.isMarkInFlight = false
-            return concludeControl(index, status)
+            peers.at(peer).pointee.isMarkInFlight = false
+            concludeControl(peer, index, status)
         case .ping:
-            connection.pingSent = .never
-            return concludeControl(index, status)
+            peers.at(peer).pointee.pingSent = .never
+            concludeControl(peer, index, status)
+        case .stamp:
+            peers.at(peer).pointee.isStampInFlight = false
+            if status == .ok { peers.at(peer).pointee.stampWanted = 0 }
+            concludeControl(peer, index, status)
+            stampsChanged()
         case .close:
-            requests.release(index)
-            becomeClosed()
-            return
-        }
-        let changesBlocks = request.pointee.changesBlocks
-        switch Verdict(status, changesBlocks: changesBlocks, mismatches: request.pointee.mismatches) {
-        case .done: succeeded(index)
-        case .again:
-            request.pointee.mismatches += 1
-            marks.hit(changesBlocks ? .writeMismatchRetried : .readMismatchRetried)
-            if request.pointee.opcode == .write { copyPayload(of: index) }
-            sendAgain(index)
-            resends.append(index)
-        case .later:
-            marks.hit(.overloadedRetried)
-            operations.at(request.pointee.operation).pointee.setback = status
-            sendAgain(index)
-            request.pointee.state = .delayed
-            delayed.append(index)
-            if delayedUntil == .never { delayedUntil = now + VolumeEngine.overloadedDelay }
-        case .reconnect:
-            marks.hit(.storeRefused)
-            operations.at(request.pointee.operation).pointee.setback = status
-            sendAgain(index)
-            reset(.refused(status))
-        case .expired:
-            if changesBlocks {
-                sendAgain(index)
-                reset(.deadline)
-                fail(operation: request.pointee.operation, .deadlineExceeded)
-            } else {
-                failed(index, .deadlineExceeded)
-            }
-        case .fenced:
-            failed(index, .fenced)
-            fail(.fenced)
-        case .failed:
-            if status == .checksumMismatch, !changesBlocks { marks.hit(.readDamaged) }
-            failed(index, status == .checksumMismatch && !changesBlocks ? .damaged : status)
+            peers.at(peer).pointee.requests.release(index)
+            peers.at(peer).pointee.isGone = true
+            becomeClosedWhenAllAre()
         }
     }
 
-    private mutating func concludeControl(_ index: Int, _ status: Status) {
-        requests.release(index)
-        switch Verdict(status, changesBlocks: false, mismatches: .max) {
+    private mutating func concludePart(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
+        let part = parts.at(request.pointee.part)
+        let changesBlocks = request.pointee.changesBlocks
+        let isAlone = table.membersPerPlacement == 1
+        switch Verdict(status, request.pointee.opcode, mismatches: part.pointee.mismatches, isAlone: isAlone) {
+        case .done: succeeded(peer, index)
+        case .again:
+            marks.hit(changesBlocks ? .writeMismatchRetried : .readMismatchRetried)
+            if changesBlocks, part.pointee.sent.nonzeroBitCount > 1 {
+                // Others may have taken what the user had there a moment ago; all of them get one and the same copy, as a newer write.
+                refused(peer, index, status)
+                return
+            }
+            part.pointee.mismatches += 1
+            if request.pointee.opcode == .write { copyPayload(of: request.pointee.part) }
+            sendAgain(peer, index)
+            sendLater(peer, index)
+        case .elsewhere:
+            part.pointee.tried |= 1 << UInt64(request.pointee.member)
+            if status == .damaged || status == .checksumMismatch { part.pointee.damaged |= 1 << UInt64(request.pointee.member) }
+            marks.hit(.readElsewhere)
+            retry(peer, index, status == .checksumMismatch ? .damaged : status)
+        case .later:
+            marks.hit(.overloadedRetried)
+            delay(peer, index, status)
+        case .refreshMap:
+            marks.hit(.mapRefreshed)
+            if !isMapWanted {
+                isMapWanted = true
+                effects.append(.mapWanted)
+            }
+            delay(peer, index, status)
+        case .reconnect:
+            marks.hit(.storeRefused)
+            operations.at(part.pointee.operation).pointee.setback = status
+            sendAgain(peer, index)
+            reset(peer, .refused(status))
+        case .expired:
+            let operation = part.pointee.operation
+            if changesBlocks {
+                sendAgain(peer, index)
+                reset(peer, .deadline)
+                fail(operation: operation, .deadlineExceeded)
+            } else {
+                refused(peer, index, .deadlineExceeded)
+            }
+        case .fenced:
+            refused(peer, index, .fenced)
+            fail(.fenced)
+        case .failed:
+            let isDamaged = status == .checksumMismatch && !changesBlocks
+            if isDamaged { marks.hit(.readDamaged) }
+            refused(peer, index, isDamaged ? .damaged : status)
+        }
+    }
+
+    private mutating func concludeControl(_ peer: Int, _ index: Int, _ status: Status) {
+        peers.at(peer).pointee.requests.release(index)
+        switch Verdict(status, .mark, mismatches: 0, isAlone: true) {
+        case .done, .later, .failed, .refreshMap: break
+        case .again, .elsewhere, .reconnect, .expired: reset(peer, .refused(status))
         case .fenced: fail(.fenced)
-        case .reconnect: reset(.refused(status))
-        case .done, .again, .later, .expired, .failed: break
         }
     }
 
     /// A write that is not sent for the first time is always durable. Later ones may have overtaken it, and then the OST's word on how far
     /// it is durable would cover this one before it is.
-    private mutating func sendAgain(_ index: Int) {
-        let request = requests.at(index)
+    private mutating func sendAgain(_ peer: Int, _ index: Int) {
+        let request = peers.at(peer).pointee.requests.at(index)
         request.pointee.state = .unanswered
         if request.pointee.changesBlocks { request.pointee.isDurable = true }
     }
 
-    private mutating func succeeded(_ index: Int) {
-        let request = requests.at(index)
-        let operation = request.pointee.operation
+    private mutating func delay(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
+        operations.at(parts.at(request.pointee.part).pointee.operation).pointee.setback = status
+        sendAgain(peer, index)
+        request.pointee.state = .delayed
+        peers.at(peer).pointee.delayed.append(index)
+        if delayedUntil == .never { delayedUntil = now + VolumeEngine.overloadedDelay }
+    }
+
+    /// The read asks another member.
+    mutating func retry(_ peer: Int, _ index: Int, _ status: Status) {
+        let request = peers.at(peer).pointee.requests.at(index)
+        let part = request.pointee.part
+        parts.at(part).pointee.status = status
+        parts.at(part).pointee.requests -= 1
+        peers.at(peer).pointee.requests.release(index)
+        retries.append(part)
+    }
+
+    private mutating func succeeded(_ peer: Int, _ index: Int) {
+        let request = peers.at(peer).pointee.requests.at(index)
+        let part = request.pointee.part
+        let slot = parts.at(part)
         if request.pointee.changesBlocks {
-            order.end(index, isTaken: true)
+            peers.at(peer).pointee.durability.took(slot.pointee.sequence)
+            slot.pointee.taken |= 1 << UInt64(request.pointee.member)
             if !request.pointee.isDurable {
-                unflushed.acknowledge()
-                operations.at(operation).pointee.hasVolatileParts = true
+                slot.pointee.isVolatile = true
+                operations.at(slot.pointee.operation).pointee.hasVolatileParts = true
             }
-        } else if request.pointee.opcode == .flush {
-            unflushed.flushed(operations.at(operation).pointee.covered)
+        } else if request.pointee.opcode == .read {
+            // Those that could not answer do not make the read one that failed.
+            slot.pointee.status = .ok
         }
-        requests.release(index)
-        partEnded(operation, .ok)
+        requestEnded(peer, index)
     }
 
-    private mutating func failed(_ index: Int, _ status: Status) {
-        let operation = requests.at(index).pointee.operation
-        if requests.at(index).pointee.changesBlocks { order.end(index, isTaken: false) }
-        requests.release(index)
-        partEnded(operation, status)
+    /// The member has not done it and will not.
+    private mutating func refused(_ peer: Int, _ index: Int, _ status: Status) {
+        let part = peers.at(peer).pointee.requests.at(index).pointee.part
+        if parts.at(part).pointee.status == .ok { parts.at(part).pointee.status = status }
+        requestEnded(peer, index)
     }
 
-    /// Its parts were taken partly before and partly after a loss of power. They go out once more, since an operation that ends well is
+    /// The request has a definite outcome, or none that anybody could still learn.
+    mutating func requestEnded(_ peer: Int, _ index: Int) {
+        let part = peers.at(peer).pointee.requests.at(index).pointee.part
+        peers.at(peer).pointee.requests.release(index)
+        parts.at(part).pointee.requests -= 1
+        if parts.at(part).pointee.requests == 0 { partEnded(part) }
+    }
+
+    /// All requests of the part have ended.
+    mutating func partEnded(_ index: Int) {
+        let part = parts.at(index)
+        let status = part.pointee.status
+        let operation = part.pointee.operation
+        let owner = operations.at(operation)
+        if part.pointee.changesBlocks {
+            if status == .ok, !part.pointee.isUncertain {
+                order.end(index)
+                if part.pointee.isVolatile { unflushed.acknowledge() }
+                advanceMark()
+            } else if part.pointee.sent.nonzeroBitCount > 1, part.pointee.taken != 0 || part.pointee.isUncertain {
+                return hold(index)
+            } else {
+                order.end(index)
+                advanceMark()
+            }
+        } else if part.pointee.purpose == .flush, status == .ok {
+            unflushed.flushed(owner.pointee.covered)
+        } else if part.pointee.damaged != 0, status == .ok {
+            repair(index)
+        }
+        let purpose = part.pointee.purpose
+        let blocks = part.pointee.block..<part.pointee.block + UInt64(part.pointee.blockCount)
+        parts.release(index)
+        owner.pointee.parts -= 1
+        if purpose == .rewriteRead || purpose == .rewriteWrite {
+            rewriteStep(operation, purpose, blocks, status)
+        } else {
+            operationStep(operation, status)
+        }
+    }
+
+    /// Some members have the write and others may not. Where the users's data is still at hand it is sent to all as a newer write;
+    /// otherwise the operation rewrites its blocks before it lets go of them. The part keeps its place in the order until then.
+    private mutating func hold(_ index: Int) {
+        let part = parts.at(index)
+        let operation = part.pointee.operation
+        let owner = operations.at(operation)
+        part.pointee.state = .held
+        owner.pointee.hasHeld = true
+        marks.hit(.heldUnequal)
+        let canRepeat =
+            part.pointee.status == .checksumMismatch && Int(part.pointee.mismatches) < Verdict.writeMismatchesMax
+            && owner.pointee.status == .ok && part.pointee.opcode == .write && !isDead
+        if canRepeat, let next = parts.take(.write, part.pointee.purpose, operation: operation) {
+            let again = parts.at(next)
+            again.pointee.block = part.pointee.block
+            again.pointee.blockCount = part.pointee.blockCount
+            again.pointee.vector = part.pointee.vector
+            again.pointee.vectorOffset = part.pointee.vectorOffset
+            again.pointee.mismatches = part.pointee.mismatches + 1
+            again.pointee.isDurable = part.pointee.isDurable
+            copyPayload(of: next)
+            parts.dropCopy(index)
+            retries.append(next)
+            return
+        }
+        parts.dropCopy(index)
+        owner.pointee.parts -= 1
+        owner.pointee.needsRewrite = true
+        if part.pointee.purpose == .rewriteWrite {
+            let blocks = part.pointee.block..<part.pointee.block + UInt64(part.pointee.blockCount)
+            rewriteStep(operation, .rewriteWrite, blocks, part.pointee.status == .ok ? .unreachable : part.pointee.status)
+        } else {
+            operationStep(operation, part.pointee.status == .ok ? .deadlineExceeded : part.pointee.status)
+        }
+    }
+
+    /// Parts go out once more, since some of them were taken before and others after a loss of power, and an operation that ends well is
     /// there as a whole.
     private mutating func begin(again index: Int) {
         marks.hit(.repeatedAfterPowerLoss)
@@ -238,13 +388,12 @@ extension VolumeEngine {
         ready.append(index)
     }
 
-    /// One request of the operation has a definite outcome.
-    mutating func partEnded(_ index: Int, _ status: Status) {
+    /// One part of the operation has a definite outcome.
+    mutating func operationStep(_ index: Int, _ status: Status) {
         let slot = operations.at(index)
-        slot.pointee.requests -= 1
         if slot.pointee.status == .ok { slot.pointee.status = status }
         if slot.pointee.status != .ok { ready.removeIfPresent(index) }
-        guard slot.pointee.requests == 0 else { return }
+        guard slot.pointee.parts == 0 else { return }
         if slot.pointee.status == .ok {
             if slot.pointee.phase == .edges {
                 guard slot.pointee.edgesToRead == 0 else { return }

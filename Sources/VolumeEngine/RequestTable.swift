@@ -1,7 +1,7 @@
 import Base
 import Wire
 
-/// One request to one member, from its first sending until its outcome is definite.
+/// One request to one peer, from its first sending until its outcome there is definite.
 struct RequestSlot {
     enum State: UInt8 {
         case free
@@ -19,10 +19,9 @@ struct RequestSlot {
 
     enum Purpose: UInt8 {
         case part
-        case headEdge
-        case tailEdge
         case mark
         case ping
+        case stamp
         case close
     }
 
@@ -37,35 +36,20 @@ struct RequestSlot {
     /// The reply came while pieces were still in the send queue.
     var isReplied = false
     var reply = Status.ok
-    var mismatches: UInt8 = 0
     /// Raised with every use of the slot, so that a request number names one request.
     var serial: UInt32 = 0
-    var operation = SlotList.none
-    var sequence: UInt64 = 0
-    /// Of the whole volume.
-    var block: UInt64 = 0
-    var blockCount = 0
-    /// Where the user's memory begins, behind the head edge if there is one.
-    var vector = 0
-    var vectorOffset = 0
-    /// The payload as it was when the checks were computed, since the user changes it in flight.
-    var copy: UnsafeMutableRawPointer?
+    var part = SlotList.none
+    /// Position in the placement.
+    var member: UInt16 = 0
 
     /// Whether memory of the user or a bounce block is in the hands of the kernel.
     var isPinned: Bool { isReceiving || (isSending && opcode == .write) }
 
-    var changesBlocks: Bool {
-        switch opcode {
-        case .write, .writeZeroes, .discard: true
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .flush, .mark, .event: false
-        }
-    }
+    var changesBlocks: Bool { opcode.changesBlocks }
 }
 
-/// The requests of one connection, each with memory for its header and checks.
+/// The requests of one connection, each with memory for its header.
 struct RequestTable: ~Copyable {
-    static let headBytes = FrameHeader.bytes + Limits.frameBlocksMax * 4
-
     let capacity: Int
     private let slots: UnsafeMutablePointer<RequestSlot>
     private let heads: UnsafeMutableRawPointer
@@ -75,12 +59,11 @@ struct RequestTable: ~Copyable {
         self.capacity = capacity
         slots = .allocate(capacity: capacity)
         slots.initialize(repeating: RequestSlot(), count: capacity)
-        heads = .allocate(byteCount: capacity * RequestTable.headBytes, alignment: 64)
+        heads = .allocate(byteCount: capacity * FrameHeader.bytes, alignment: 64)
         free = SlotStack(capacity: capacity)
     }
 
     deinit {
-        for index in 0..<capacity { slots[index].copy?.deallocate() }
         slots.deallocate()
         heads.deallocate()
     }
@@ -88,25 +71,22 @@ struct RequestTable: ~Copyable {
     @inline(__always)
     func at(_ index: Int) -> UnsafeMutablePointer<RequestSlot> { slots + index }
 
-    /// Header, and behind it the checks of the payload.
     @inline(__always)
-    func head(_ index: Int) -> UnsafeMutableRawPointer { heads + index * RequestTable.headBytes }
+    func head(_ index: Int) -> UnsafeMutableRawPointer { heads + index * FrameHeader.bytes }
 
+    @inline(__always)
     var freeCount: Int { free.count }
 
-    mutating func take(_ opcode: Opcode, _ purpose: RequestSlot.Purpose, operation: Int) -> Int? {
+    mutating func take(_ opcode: Opcode, _ purpose: RequestSlot.Purpose, part: Int) -> Int? {
         guard let index = free.pop() else { return nil }
         let slot = at(index)
         slot.pointee.state = .unanswered
         slot.pointee.purpose = purpose
         slot.pointee.opcode = opcode
         slot.pointee.isDurable = false
-        slot.pointee.mismatches = 0
         slot.pointee.serial &+= 1
-        slot.pointee.operation = operation
-        slot.pointee.sequence = 0
-        slot.pointee.block = 0
-        slot.pointee.blockCount = 0
+        slot.pointee.part = part
+        slot.pointee.member = 0
         return index
     }
 
@@ -115,13 +95,10 @@ struct RequestTable: ~Copyable {
         invariant(!slot.pointee.isSending && !slot.pointee.isReceiving, "request \(index) is freed while its memory is in use")
         slot.pointee.state = .free
         slot.pointee.isReplied = false
-        if let copy = slot.pointee.copy {
-            copy.deallocate()
-            slot.pointee.copy = nil
-        }
         free.push(index)
     }
 
+    @inline(__always)
     func requestID(_ index: Int) -> UInt64 { UInt64(at(index).pointee.serial) << 16 | UInt64(index) }
 
     /// The request that this reply belongs to.

@@ -6,8 +6,12 @@ enum Verdict {
     case done
     /// Send it again at once.
     case again
+    /// A read: ask another member.
+    case elsewhere
     /// Send it again a little later.
     case later
+    /// The same, and find out the map meanwhile.
+    case refreshMap
     /// Nothing is known of the outcome: a new session makes it definite, and the request is sent again there.
     case reconnect
     /// As when the deadline passed on this side.
@@ -21,20 +25,25 @@ enum Verdict {
     static let writeMismatchesMax = 3
     static let readMismatchesMax = 1
 
-    init(_ status: Status, changesBlocks: Bool, mismatches: UInt8) {
+    /// `isAlone`: nobody else has the blocks.
+    init(_ status: Status, _ opcode: Opcode, mismatches: UInt8, isAlone: Bool) {
+        let changesBlocks = opcode.changesBlocks
+        let readFails: Verdict = isAlone || opcode != .read ? .failed : .elsewhere
         switch status {
         case .ok: self = .done
         case .checksumMismatch:
             let limit = changesBlocks ? Verdict.writeMismatchesMax : Verdict.readMismatchesMax
-            self = Int(mismatches) < limit ? .again : .failed
+            self = Int(mismatches) < limit ? .again : changesBlocks ? .failed : readFails
         case .overloaded: self = .later
         case .closed: self = .reconnect
         case .deadlineExceeded: self = .expired
         case .fenced, .staleSession: self = .fenced
+        case .staleMap: self = isAlone ? .failed : .refreshMap
         case .diskFailed, .powerLost, .malformed, .wrongVersion, .unreachable, .wrongCluster:
-            self = changesBlocks ? .reconnect : .failed
-        case .invalidArgument, .notFound, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .damaged, .unsupported, .readOnly,
-            .outOfMemory, .permissionDenied:
+            self = changesBlocks || (opcode == .flush && !isAlone) ? .reconnect : readFails
+        case .damaged: self = readFails
+        case .invalidArgument, .notFound, .alreadyExists, .busy, .outOfRange, .noSpace, .unsupported, .readOnly, .outOfMemory,
+            .permissionDenied:
             self = .failed
         }
     }

@@ -1,42 +1,50 @@
 import Base
 import Wire
 
-/// The client's end of one volume: turns operations of any size and 512-byte granularity into requests of whole blocks, and keeps the
-/// promises of the protocol on this side (overlap rule, versions and completion mark, checks, replay after a reconnect).
+/// The client's end of one volume: turns operations of any size and 512-byte granularity into parts of whole blocks, sends each to the
+/// members that concern it, and keeps the promises of the protocol on this side (overlap rule, versions and completion mark, checks, sending
+/// again after a reconnect, nothing acknowledged without a member before that is excluded).
 ///
-/// Owns: operations, requests, the order of writes, both ends of the byte stream. Performs nothing: bytes to move are asked for with
-/// `nextSend` and `nextReceive`, everything else comes out of `popEffect`.
+/// Owns: operations, parts, the order of writes, the peers with both ends of their byte streams. Performs nothing: bytes to move are asked
+/// for with `nextSend` and `nextReceive`, everything else comes out of `popEffect`.
 ///
 /// Invariants, checked by `checkInvariants`:
 /// - two operations that share a block and of which one changes it are never under way together;
 /// - an operation is completed towards the user once, and only when nothing that the kernel may touch refers to its memory;
-/// - a write without a definite outcome keeps its blocks locked, and its sequence below which no mark passes;
+/// - a write without a definite and equal outcome on all members keeps its blocks locked, and its sequence below which no mark passes;
 /// - every slot is free or accounted for.
 ///
-/// Leaves to its shell: connecting, hello and open, the clock (`now` is set before every event), and telling when a connection is gone.
+/// Leaves to its shell: connecting, hello and open, the clock (`now` is set before every event), excluding a peer at the MDT, and telling
+/// when a connection is gone.
 public struct VolumeEngine: ~Copyable {
     /// Set by the owner before each event.
     public var now = Instant.zero
     public internal(set) var objectBytes: UInt64 = 0
     public internal(set) var generation: UInt64 = 0
     public internal(set) var marks = VolumeMarks()
-    /// How the peer broke the protocol last, for the log.
+    /// How a peer broke the protocol last, for the log.
     public internal(set) var lastFault = ""
     public let isWritable: Bool
 
     var chunkShift: UInt64 = 0
+    /// The members as they are used; their map number stands in every request.
+    var table: MemberTable
+    /// The map after an exclusion, until the peers that remain have its number; its number counts already.
+    var tableNext: MemberTable?
+    var peers: PeerTable
     var operations: OperationTable
-    var requests: RequestTable
+    var parts: PartTable
     var overlaps: OverlapTable
     /// Operations that have something to send, in the order in which they may.
     var ready: SlotList
-    /// Requests to be sent again, before anything new.
-    var resends: SlotList
-    /// Requests that the OST had no room for.
-    var delayed: SlotList
+    /// Peers with requests to be sent again.
+    var resending: SlotList
+    /// Parts that read, and must ask (another member) again.
+    var retries: SlotList
+    /// Operations that shall make members equal, and could not.
+    var stalled: SlotList
     var order: WriteOrder
     var unflushed = Unflushed()
-    var connection = Connection()
     var effects: EffectBuffer
     /// The payload being sent, while its pieces are made; the one being received, until it is complete.
     let sendPieces: UnsafeMutablePointer<IOVector>
@@ -46,29 +54,33 @@ public struct VolumeEngine: ~Copyable {
     var deadStatus = Status.ok
     var isClosing = false
     var isClosed = false
+    var isMapWanted = false
     /// No deadline is earlier.
     var deadlineNext = Instant.never
     var delayedUntil = Instant.never
+    var stalledUntil = Instant.never
+    var exclusionCheckAt = Instant.never
     var markAt = Instant.never
     /// The wish that the owner knows of.
     var armedWake = Instant.never
 
-    /// Beside the data requests: a mark, a keep-alive and a close.
-    static let controlRequests = 4
-
-    public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax) {
+    public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax, table: MemberTable = .single) {
         self.isWritable = isWritable
-        let requestCount = Limits.requestsPerConnectionMax + VolumeEngine.controlRequests
+        self.table = table
+        let partCount = Limits.partsPerVolumeMax
+        peers = PeerTable(count: table.peerCount)
         operations = OperationTable(capacity: slots)
-        requests = RequestTable(capacity: requestCount)
+        parts = PartTable(capacity: partCount)
         overlaps = OverlapTable(capacity: slots)
         ready = SlotList(capacity: slots)
-        resends = SlotList(capacity: requestCount)
-        delayed = SlotList(capacity: requestCount)
-        order = WriteOrder(capacity: requestCount)
+        resending = SlotList(capacity: table.peerCount)
+        retries = SlotList(capacity: partCount)
+        stalled = SlotList(capacity: slots)
+        order = WriteOrder(capacity: partCount)
         effects = EffectBuffer(capacity: 2 * slots + 16)
-        sendPieces = .allocate(capacity: Connection.piecesPerRequestMax)
-        receivePieces = .allocate(capacity: Connection.piecesPerRequestMax)
+        for peer in 0..<table.peerCount { peers.at(peer).pointee.isUsed = table.isUsed(peer) }
+        sendPieces = .allocate(capacity: Peer.piecesPerRequestMax)
+        receivePieces = .allocate(capacity: Peer.piecesPerRequestMax)
     }
 
     deinit {
@@ -80,8 +92,9 @@ public struct VolumeEngine: ~Copyable {
     public var activeCount: Int { operations.active.count }
     public var isDead: Bool { deadStatus != .ok }
     public var mark: UInt64 { order.mark }
+    public var mapNumber: UInt64 { tableNext?.number ?? table.number }
     /// Nothing left to say: every write is acknowledged, durable, and its mark told.
-    public var isSettled: Bool { activeCount == 0 && !order.isUnsettled }
+    public var isSettled: Bool { activeCount == 0 && !isUnsettled }
 
     public var hasEffects: Bool { !effects.isEmpty }
     public mutating func popEffect() -> Effect? { effects.pop() }
@@ -100,6 +113,7 @@ public struct VolumeEngine: ~Copyable {
             let slot = operations.at(index)
             if operation.kind.movesData, operations.copy(vectors, to: index) { marks.hit(.vectorsOverflowed) }
             findEdges(index)
+            if operation.kind == .rewrite { slot.pointee.phase = .rewrite }
             let isFree = overlaps.insert(
                 index, slot.pointee.firstBlock, slot.pointee.endBlock, changesBlocks: operation.kind.changesBlocks)
             if overlaps.isWide(index) { marks.hit(.wideOperation) }
@@ -114,6 +128,7 @@ public struct VolumeEngine: ~Copyable {
         if deadStatus != .ok { return deadStatus }
         if isClosing { return .closed }
         if operation.kind == .flush { return nil }
+        if operation.kind == .rewrite { return refusal(ofRewrite: operation) }
         if operation.kind.changesBlocks, !isWritable { return .readOnly }
         let sector = UInt64(Block.sectorBytes)
         guard operation.bytes > 0, operation.bytes % sector == 0, operation.offset % sector == 0 else { return .invalidArgument }
@@ -129,7 +144,7 @@ public struct VolumeEngine: ~Copyable {
         return total == operation.bytes ? nil : .invalidArgument
     }
 
-    private mutating func prepare(_ index: Int, _ operation: Operation) {
+    mutating func prepare(_ index: Int, _ operation: Operation) {
         let slot = operations.at(index)
         let deadline = operation.deadline.nanoseconds == 0 ? Limits.requestDeadlineDefault : operation.deadline
         slot.pointee.phase = .parts
@@ -153,7 +168,13 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.cursorVector = 0
         slot.pointee.cursorOffset = 0
         slot.pointee.vectorCount = 0
-        slot.pointee.requests = 0
+        slot.pointee.parts = 0
+        slot.pointee.needsRewrite = operation.kind == .rewrite
+        slot.pointee.source = operation.source
+        slot.pointee.avoided = 0
+        slot.pointee.hasHeld = false
+        slot.pointee.rewriteFirst = slot.pointee.firstBlock
+        slot.pointee.rewriteEnd = slot.pointee.firstBlock
         deadlineNext = min(deadlineNext, slot.pointee.deadline)
     }
 
@@ -181,14 +202,26 @@ public struct VolumeEngine: ~Copyable {
         let slot = operations.at(index)
         guard !slot.pointee.isReported else { return }
         slot.pointee.isReported = true
+        if slot.pointee.isInternal { return }
         effects.append(.completed(slot.pointee.tag, slot.pointee.status))
     }
 
-    /// The operation is over: reports it, and lets those start that waited for its blocks.
+    /// Nothing of the operation is under way any more. It is over, unless it left members that differ: then the user hears of the result,
+    /// and the blocks stay locked until they are equal again.
     mutating func finish(_ index: Int) {
-        invariant(operations.at(index).pointee.requests == 0, "operation \(index) ends with requests under way")
+        let slot = operations.at(index)
+        invariant(slot.pointee.parts == 0, "operation \(index) ends with parts under way")
+        ready.removeIfPresent(index)
+        if slot.pointee.needsRewrite, !isDead { return beginRewrite(index) }
+        releaseHeldParts(of: index)
+        end(index)
+    }
+
+    /// The operation is over: reports it, and lets those start that waited for its blocks.
+    mutating func end(_ index: Int) {
         report(index)
         ready.removeIfPresent(index)
+        stalled.removeIfPresent(index)
         if overlaps.contains(index) {
             overlaps.remove(index)
             while let next = overlaps.popReleased() { ready.append(next) }
@@ -196,9 +229,13 @@ public struct VolumeEngine: ~Copyable {
         operations.release(index)
     }
 
-    mutating func reset(_ reason: ResetReason) {
-        guard connection.phase == .attached else { return }
-        connection.phase = .resetting
-        effects.append(.resetConnection(reason))
+    mutating func reset(_ peer: Int, _ reason: ResetReason) {
+        guard peers.at(peer).pointee.phase == .attached else { return }
+        peers.at(peer).pointee.phase = .resetting
+        effects.append(.resetConnection(peer, reason))
+    }
+
+    mutating func resetAll(_ reason: ResetReason) {
+        for peer in 0..<peers.count { reset(peer, reason) }
     }
 }

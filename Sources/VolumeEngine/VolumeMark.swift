@@ -35,6 +35,15 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case peerMalformed
     case sizeChanged
     case closedWhileDetached
+    case replicated
+    case readElsewhere
+    case heldUnequal
+    case rewritten
+    case repaired
+    case mapRefreshed
+    case excludedPeer
+    case excludedAfterPowerLoss
+    case stamped
 }
 
 /// Which marks were reached.

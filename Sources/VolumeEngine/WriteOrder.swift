@@ -1,23 +1,16 @@
 import Base
 
-/// The sequence of this writer's writes: which of them are unfinished, how far everything is durable, and what the OST was told of it.
+/// The sequence of this writer's writes: which of them are unfinished, and up to where all are complete and durable.
 ///
-/// Invariants: sequences are given out in the order of sending and never reused; `mark` ≤ `completed`, `mark` ≤ `durable`, and none of
-/// the three ever goes back.
+/// Invariants: sequences are given out in the order of sending and never reused; `mark` ≤ `completed`, and neither ever goes back.
 struct WriteOrder: ~Copyable {
-    /// Request slots of the writes without a definite outcome, in the order of their sequences.
+    /// Slots of the parts without a definite and equal outcome on all members, in the order of their sequences.
     private(set) var unfinished: SlotList
     private let sequences: UnsafeMutablePointer<UInt64>
     /// The last sequence given out.
     private(set) var last: UInt64 = 0
-    /// What the OST says of its stable media.
-    private(set) var durable: UInt64 = 0
     /// The completion mark.
     private(set) var mark: UInt64 = 0
-    /// The highest mark that went out with a request of this session.
-    private(set) var told: UInt64 = 0
-    /// The highest sequence that the OST is known to have. Some below it may never have got there.
-    private(set) var highestTaken: UInt64 = 0
 
     init(capacity: Int) {
         unfinished = SlotList(capacity: capacity)
@@ -37,40 +30,13 @@ struct WriteOrder: ~Copyable {
         return last
     }
 
-    /// The write has a definite outcome: the OST has it, or refused it, or a new session has drained the one that carried it.
-    mutating func end(_ slot: Int, isTaken: Bool) {
-        unfinished.remove(slot)
-        if isTaken { highestTaken = max(highestTaken, sequences[slot]) }
-        advance()
-    }
+    /// The write has a definite outcome: every member has it, or none does or ever will.
+    mutating func end(_ slot: Int) { unfinished.remove(slot) }
 
-    /// A reply said how far the store is durable. A peer that claims what was never sent is not believed.
-    mutating func learned(durable sequence: UInt64) {
-        guard sequence > durable, sequence <= last else { return }
-        durable = sequence
-        advance()
-    }
-
-    /// A new session: the OST has forgotten what it was told, and says what it has.
-    mutating func attached(highestTaken sequence: UInt64) {
-        told = 0
-        highestTaken = max(highestTaken, min(sequence, last))
-    }
-
-    mutating func tell() -> UInt64 {
-        told = mark
-        return mark
-    }
-
-    private mutating func advance() { mark = max(mark, min(completed, durable)) }
-
-    /// Whether the OST should hear the mark, or be asked how far it is.
-    var isUnsettled: Bool { mark > told || isBehind }
-    var isBehind: Bool { durable < highestTaken }
+    mutating func advance(to sequence: UInt64) { mark = max(mark, min(completed, sequence)) }
 
     func checkInvariants() {
-        invariant(mark <= completed && mark <= durable, "mark \(mark) is beyond completed \(completed) or durable \(durable)")
-        invariant(told <= mark && durable <= last && highestTaken <= last, "told \(told), durable \(durable), last \(last)")
+        invariant(mark <= completed, "mark \(mark) is beyond completed \(completed)")
         var slot = unfinished.first
         var previous: UInt64 = 0
         while slot != SlotList.none {
@@ -78,5 +44,39 @@ struct WriteOrder: ~Copyable {
             previous = sequences[slot]
             slot = unfinished.next(after: slot)
         }
+    }
+}
+
+/// How far one peer's stable media are, and what it was told.
+struct Durability {
+    /// What the OST says of its stable media: it has on them all up to this that it was sent.
+    private(set) var durable: UInt64 = 0
+    /// The highest sequence that the OST is known to have. Some below it may never have got there.
+    private(set) var highestTaken: UInt64 = 0
+    /// The highest mark that went out with a request of this session.
+    var told: UInt64 = 0
+
+    /// The mark must not pass this on its account.
+    @inline(__always)
+    var bound: UInt64 { isBehind ? durable : .max }
+
+    @inline(__always)
+    var isBehind: Bool { durable < highestTaken }
+
+    @inline(__always)
+    mutating func took(_ sequence: UInt64) { highestTaken = max(highestTaken, sequence) }
+
+    /// A reply said how far the store is durable. A peer that claims what was never sent is not believed.
+    @inline(__always)
+    mutating func learned(durable sequence: UInt64, last: UInt64) -> Bool {
+        guard sequence > durable, sequence <= last else { return false }
+        durable = sequence
+        return true
+    }
+
+    /// A new session: the OST has forgotten what it was told, and says what it has.
+    mutating func attached(highestTaken sequence: UInt64, last: UInt64) {
+        told = 0
+        highestTaken = max(highestTaken, min(sequence, last))
     }
 }

@@ -25,6 +25,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case discard = 20
     /// Carries the completion mark, and nothing else.
     case mark = 21
+    /// A new map number, which smaller ones are refused after.
+    case stamp = 23
 
     // From the server, unasked.
     case event = 32

@@ -73,7 +73,7 @@ import Wire
         catalogue.close()
         let volume = try await Volume.open(client, Address(EndToEndTests.endpoint, name: "vm"), OpenOptions())
         var sessions = 1
-        volume.onNotice = { if $0 == .connected { sessions += 1 } }
+        volume.onNotice = { if $0 == .connected(0) { sessions += 1 } }
         var model = [UInt8](repeating: 0, count: 4 << 20)
         for round in 0..<250 {
             let sectors = universe.choices.below(UInt64(40)) + 1

@@ -121,7 +121,7 @@ final class FakeDaemon {
         case .flush, .mark:
             store.durable = store.highest
             reply.mark = store.durable
-        case .close, .ping, .event: break
+        case .close, .ping, .stamp, .event: break
         }
         return frame(reply, [])
     }

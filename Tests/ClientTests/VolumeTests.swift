@@ -54,7 +54,7 @@ import Wire
                 await volume.close()
             }
             #expect(bench.store.session > 1)
-            #expect(bench.notices.contains(.disconnected) && bench.notices.contains(.connected))
+            #expect(bench.notices.contains(.disconnected(0)) && bench.notices.contains(.connected(0)))
         }
     }
 

@@ -91,7 +91,7 @@ import Wire
         for (index, entry) in log.enumerated() {
             let isDone = rig.completions[entry.tag] == .ok
             switch entry.kind {
-            case .flush: continue
+            case .flush, .rewrite: continue
             case .read:
                 guard isDone, let bytes = seen[entry.tag] else { continue }
                 for (place, sector) in entry.sectors.enumerated() {

@@ -83,7 +83,7 @@ import Wire
         case .discard, .writeZeroes:
             model.replaceSubrange(range, with: repeatElement(0, count: range.count))
             expected[tag] = []
-        case .flush: expected[tag] = []
+        case .flush, .rewrite: expected[tag] = []
         }
     }
 

@@ -53,7 +53,7 @@ final class Rig {
     var mark: UInt64 { engine.mark }
     var isSettled: Bool { engine.isSettled }
     var isDead: Bool { engine.isDead }
-    var isDetached: Bool { engine.connection.phase == .detached }
+    var isDetached: Bool { engine.peers.at(0).pointee.phase == .detached }
     var activeCount: Int { engine.activeCount }
     var freeCount: Int { engine.operations.freeCount }
     var objectBytes: UInt64 { engine.objectBytes }
@@ -85,7 +85,8 @@ final class Rig {
             case .completed(let tag, let status):
                 precondition(completions[tag.first] == nil, "operation \(tag.first) completed twice")
                 completions[tag.first] = status
-            case .resetConnection(let reason): resets.append(reason)
+            case .resetConnection(_, let reason): resets.append(reason)
+            case .exclude, .mapWanted: preconditionFailure("one OST is never excluded")
             case .notice(let notice): notices.append(notice)
             case .wakeAt(let instant): wake = instant
             case .closed: isClosed = true

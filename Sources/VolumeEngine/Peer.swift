@@ -14,11 +14,13 @@ public struct Attachment: Hashable, Sendable {
     public var boot: Identifier
     /// The highest version that the OST has of the object.
     public var highest: Version
+    /// The map number that the OST has on stable media.
+    public var map: UInt64
 
     public init(
         session: UInt64, generation: UInt64, handle: UInt32, objectBytes: UInt64, chunkBytes: UInt64 = Limits.chunkBytesDefault,
         requestsMax: Int = Limits.requestsPerConnectionMax, frameBytesMax: Int = Limits.frameBytesMax, boot: Identifier = .zero,
-        highest: Version = .zero
+        highest: Version = .zero, map: UInt64 = 0
     ) {
         self.session = session
         self.generation = generation
@@ -29,12 +31,12 @@ public struct Attachment: Hashable, Sendable {
         self.frameBytesMax = frameBytesMax
         self.boot = boot
         self.highest = highest
+        self.map = map
     }
 }
 
-/// The connection to one OST: the two ends of its stream, what its session is, and how much is outstanding. A volume with replicas will
-/// have one of these for each member.
-struct Connection: ~Copyable {
+/// One OST of the volume: both ends of its stream, what its session is, its requests, and how far it is durable.
+struct Peer: ~Copyable {
     enum Phase: UInt8 {
         case detached
         case attached
@@ -44,10 +46,17 @@ struct Connection: ~Copyable {
 
     /// Enough for a request of the most vectors on top of a full window of usual ones.
     static let piecesMax = 4096
-    /// Header, both edges, and a vector that is cut at both ends.
-    static let piecesPerRequestMax = Operation.vectorsMax + 4
+    /// Header, checks, both edges, and a vector that is cut at both ends.
+    static let piecesPerRequestMax = Operation.vectorsMax + 5
+    /// Beside the data requests: a mark, a keep-alive, a stamp and a close.
+    static let controlRequests = 5
 
     var phase = Phase.detached
+    var requests = RequestTable(capacity: Limits.requestsPerConnectionMax + Peer.controlRequests)
+    /// Requests to be sent again, before anything new.
+    var resends = SlotList(capacity: Limits.requestsPerConnectionMax + Peer.controlRequests)
+    /// Requests that the OST had no room for.
+    var delayed = SlotList(capacity: Limits.requestsPerConnectionMax + Peer.controlRequests)
     var sender = FrameSender(capacity: piecesMax)
     var receiver = FrameReceiver()
     var session: UInt64 = 0
@@ -65,9 +74,30 @@ struct Connection: ~Copyable {
     var receiving = SlotList.none
     var isMarkInFlight = false
     var isCloseSent = false
+    /// It has answered the close.
+    var isGone = false
     var lastReceived = Instant.zero
+    /// Since when an answer is outstanding and no byte has come.
+    var waitsSince = Instant.zero
     /// When the keep-alive went out that is not answered; `never` if there is none.
     var pingSent = Instant.never
+    var durability = Durability()
+
+    /// Some member of it takes writes.
+    var isUsed = false
+
+    // Exclusion
+    /// Since when nobody is there.
+    var detachedAt = Instant.zero
+    /// Something waits for it that cannot be done without it.
+    var isWanted = false
+    /// What it acknowledged it may have lost: it must not be used again before it was excluded.
+    var isTainted = false
+    /// The owner was asked to exclude it.
+    var isExclusionAsked = false
+    /// A map number that must be on its stable media before anything goes on; 0 for none.
+    var stampWanted: UInt64 = 0
+    var isStampInFlight = false
 
     mutating func attach(_ attachment: Attachment, now: Instant) {
         phase = .attached
@@ -81,9 +111,12 @@ struct Connection: ~Copyable {
         pingSent = .never
         isMarkInFlight = false
         isCloseSent = false
+        isWanted = false
+        isStampInFlight = false
+        if attachment.map >= stampWanted { stampWanted = 0 }
     }
 
-    mutating func detach() {
+    mutating func detach(now: Instant) {
         phase = .detached
         while sender.popAny() != nil {}
         receiver.reset()
@@ -91,10 +124,35 @@ struct Connection: ~Copyable {
         abandoned = 0
         receiving = SlotList.none
         isMarkInFlight = false
+        isStampInFlight = false
         pingSent = .never
+        detachedAt = now
     }
 
     /// Whether one more data request may go out.
     @inline(__always)
-    var hasRoom: Bool { outstanding < requestsMax && sender.room >= Connection.piecesPerRequestMax }
+    var hasRoomAttached: Bool {
+        phase == .attached && outstanding < requestsMax && sender.room >= Peer.piecesPerRequestMax
+            && requests.freeCount > Peer.controlRequests
+    }
+}
+
+/// The OSTs of a volume, in memory that does not move.
+struct PeerTable: ~Copyable {
+    private let peers: UnsafeMutablePointer<Peer>
+    let count: Int
+
+    init(count: Int) {
+        peers = .allocate(capacity: count)
+        for index in 0..<count { (peers + index).initialize(to: Peer()) }
+        self.count = count
+    }
+
+    deinit {
+        peers.deinitialize(count: count)
+        peers.deallocate()
+    }
+
+    @inline(__always)
+    func at(_ index: Int) -> UnsafeMutablePointer<Peer> { peers + index }
 }

@@ -1,0 +1,139 @@
+import Base
+import Wire
+
+// Going on without a peer (P1). One that is gone for longer than a moment, does not answer, or may have lost what it acknowledged keeps the
+// operations that need it waiting, until the owner has had it excluded at the MDT and comes with the new map. Before that counts, every
+// peer that remains has its number on stable media, so that no other client can take the old map for the present one.
+//
+// The last member in sync is never given up, and nobody is while those who would remain are not there themselves: a client that is cut off
+// must not exclude everybody.
+
+extension VolumeEngine {
+    /// A broken connection gets this long to come back.
+    static let graceWithout = Interval.milliseconds(500)
+    /// So long without a byte, with something to answer, is too long where others can go on.
+    static let silenceAmongMany = Interval.seconds(3)
+    private static let exclusionRecheck = Interval.milliseconds(100)
+
+    /// Something cannot be done before this peer is back or excluded.
+    mutating func want(_ peer: Int) {
+        guard table.membersPerPlacement > 1, !peers.at(peer).pointee.isWanted else { return }
+        peers.at(peer).pointee.isWanted = true
+        exclusionCheckAt = min(exclusionCheckAt, max(now, peers.at(peer).pointee.detachedAt + VolumeEngine.graceWithout))
+    }
+
+    /// Its state may be lost: it has come back after a loss of power, with acknowledged writes that were not durable.
+    mutating func taint(_ peer: Int) {
+        marks.hit(.excludedAfterPowerLoss)
+        peers.at(peer).pointee.isTainted = true
+        exclusionCheckAt = now
+        reset(peer, .excluded)
+    }
+
+    mutating func checkExclusions(isLate: Bool) {
+        guard now >= exclusionCheckAt else { return }
+        exclusionCheckAt = .never
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isExclusionAsked {
+            let state = peers.at(peer)
+            guard state.pointee.isTainted || (state.pointee.isWanted && state.pointee.phase == .detached) else { continue }
+            if isLate { state.pointee.detachedAt = now }
+            let due = state.pointee.isTainted ? now : state.pointee.detachedAt + VolumeEngine.graceWithout
+            if now >= due, isWritable, canDo(without: peer) {
+                state.pointee.isExclusionAsked = true
+                effects.append(.exclude(peer))
+            } else {
+                exclusionCheckAt = min(exclusionCheckAt, max(due, now + VolumeEngine.exclusionRecheck))
+            }
+        }
+    }
+
+    private func canDo(without peer: Int) -> Bool {
+        (tableNext ?? table).couldDo(without: peer) { peers.at($0).pointee.phase == .attached && !peers.at($0).pointee.isTainted }
+    }
+
+    /// Whether the owner shall keep a connection to this peer.
+    public func wantsConnection(_ peer: Int) -> Bool {
+        peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isTainted && !isDead && !isClosed
+    }
+
+    /// The MDT has refused, for good as things are: somebody else would be needed.
+    public mutating func exclusionRefused(_ peer: Int) {
+        peers.at(peer).pointee.isExclusionAsked = false
+        if peers.at(peer).pointee.isTainted, !table.couldDo(without: peer, { _ in true }) {
+            peers.at(peer).pointee.isTainted = false
+            powerLost()
+        } else {
+            exclusionCheckAt = min(exclusionCheckAt, now + VolumeEngine.exclusionRecheck)
+        }
+        settle()
+    }
+
+    /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
+    public mutating func mapChanged(_ new: MemberTable) {
+        invariant(new.peerCount == table.peerCount, "a map of \(new.peerCount) peers for a volume of \(table.peerCount)")
+        isMapWanted = false
+        for peer in 0..<peers.count { peers.at(peer).pointee.isExclusionAsked = false }
+        guard new.number > mapNumber else {
+            if new.number == mapNumber { exclusionCheckAt = now }
+            return settle()
+        }
+        tableNext = new
+        for peer in 0..<peers.count { peers.at(peer).pointee.stampWanted = new.isUsed(peer) ? new.number : 0 }
+        stampsChanged()
+        pump()
+        settle()
+    }
+
+    /// Tells the new number to those who have not heard it.
+    mutating func sendStamps() {
+        guard tableNext != nil else { return }
+        for peer in 0..<peers.count {
+            let state = peers.at(peer)
+            guard state.pointee.stampWanted > 0, state.pointee.phase == .attached, !state.pointee.isStampInFlight else { continue }
+            state.pointee.isStampInFlight = control(peer, .stamp, .stamp)
+        }
+    }
+
+    /// When all have it the new map holds.
+    mutating func stampsChanged() {
+        guard let new = tableNext else { return }
+        for peer in 0..<peers.count where peers.at(peer).pointee.stampWanted > 0 {
+            if peers.at(peer).pointee.phase != .attached { wantForStamp(peer) }
+            return
+        }
+        marks.hit(.stamped)
+        tableNext = nil
+        table = new
+        for peer in 0..<peers.count {
+            let state = peers.at(peer)
+            let wasUsed = state.pointee.isUsed
+            state.pointee.isUsed = table.isUsed(peer)
+            guard wasUsed, !state.pointee.isUsed else { continue }
+            marks.hit(.excludedPeer)
+            effects.append(.notice(.excluded(peer)))
+            state.pointee.isTainted = false
+            state.pointee.isWanted = false
+            if state.pointee.phase == .detached { forget(peer) } else { reset(peer, .excluded) }
+        }
+        exclusionCheckAt = now
+        advanceMark()
+    }
+
+    /// One that cannot be told must be excluded in its turn, with a number of its own; that map replaces the one it was not told.
+    private mutating func wantForStamp(_ peer: Int) {
+        peers.at(peer).pointee.isWanted = true
+        exclusionCheckAt = min(exclusionCheckAt, max(now, peers.at(peer).pointee.detachedAt + VolumeEngine.graceWithout))
+    }
+
+    /// An excluded peer is detached: nobody waits for it any more.
+    mutating func forget(_ peer: Int) {
+        let state = peers.at(peer)
+        for index in 0..<state.pointee.requests.capacity where state.pointee.requests.at(index).pointee.state != .free {
+            if state.pointee.requests.at(index).pointee.part == SlotList.none {
+                state.pointee.requests.release(index)
+            } else {
+                requestEnded(peer, index)
+            }
+        }
+    }
+}

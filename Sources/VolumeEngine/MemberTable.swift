@@ -1,0 +1,76 @@
+import Base
+
+/// Who keeps what, as the engine needs it: for each placement its members, each with the peer that keeps it and its state. Chunk i uses
+/// placement i mod their number.
+public struct MemberTable: Hashable, Sendable {
+    public enum State: UInt8, Hashable, Sendable {
+        case inSync
+        /// Was away for writes; knows nothing that counts.
+        case stale
+        /// Gets every write, and from somebody else what it lacks.
+        case filling
+    }
+
+    public struct Member: Hashable, Sendable {
+        /// Index of the OST among the volume's peers.
+        public var peer: Int
+        public var state: State
+        public var incarnation: UInt64
+
+        public init(peer: Int, state: State = .inSync, incarnation: UInt64 = 0) {
+            self.peer = peer
+            self.state = state
+            self.incarnation = incarnation
+        }
+
+        /// Whether it takes part in writes and flushes.
+        @inlinable
+        public var takesWrites: Bool { state != .stale }
+    }
+
+    /// The map number.
+    public var number: UInt64
+    public var peerCount: Int
+    public var membersPerPlacement: Int
+    /// The fewest members in sync with which writes of a placement go on.
+    public var floor: Int
+    public private(set) var members: ContiguousArray<Member>
+
+    /// A volume that one OST keeps whole.
+    public static let single = MemberTable(number: 0, peerCount: 1, membersPerPlacement: 1, members: [Member(peer: 0)])
+
+    public init(number: UInt64, peerCount: Int, membersPerPlacement: Int, floor: Int = 1, members: ContiguousArray<Member>) {
+        invariant(membersPerPlacement >= 1 && members.count % membersPerPlacement == 0, "\(members.count) members of a map")
+        invariant(!members.isEmpty && members.allSatisfy { $0.peer < peerCount }, "a map of \(peerCount) peers names others")
+        self.number = number
+        self.peerCount = peerCount
+        self.membersPerPlacement = membersPerPlacement
+        self.floor = floor
+        self.members = members
+    }
+
+    public var placementCount: Int { members.count / membersPerPlacement }
+
+    /// Where the members of a placement stand in `members`.
+    @inline(__always)
+    func range(ofChunk chunk: UInt64) -> Range<Int> {
+        let first = members.count == membersPerPlacement ? 0 : Int(chunk % UInt64(placementCount)) * membersPerPlacement
+        return first..<first + membersPerPlacement
+    }
+
+    /// Whether each placement that this peer takes writes of has another member in sync whose peer satisfies the condition.
+    func couldDo(without peer: Int, _ isUsable: (Int) -> Bool) -> Bool {
+        var first = 0
+        while first < members.count {
+            let range = first..<first + membersPerPlacement
+            first += membersPerPlacement
+            guard range.contains(where: { members[$0].peer == peer && members[$0].takesWrites }) else { continue }
+            guard range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync && isUsable(members[$0].peer) })
+            else { return false }
+        }
+        return true
+    }
+
+    /// Whether any member of this peer takes writes.
+    public func isUsed(_ peer: Int) -> Bool { members.contains { $0.peer == peer && $0.takesWrites } }
+}

@@ -1,0 +1,176 @@
+import Base
+import Wire
+
+// Making members equal (P5): blocks of a write that some members have and others may not, of a member whose copy is damaged, and those found
+// in doubt at an open. What one member has is read, and written to all as a new version. The operation keeps its blocks locked meanwhile;
+// the parts that left them unequal keep their place in the order until it is done, so that no mark passes them.
+
+extension VolumeEngine {
+    static let rewriteBlocksMax: UInt64 = 64
+    static let stallDelay = Interval.milliseconds(250)
+
+    func refusal(ofRewrite operation: Operation) -> Status? {
+        let bytes = UInt64(Block.bytes)
+        guard isWritable else { return .readOnly }
+        guard operation.bytes > 0, operation.bytes % bytes == 0, operation.offset % bytes == 0 else { return .invalidArgument }
+        let (end, overflow) = operation.offset.addingReportingOverflow(operation.bytes)
+        return overflow || end > Block.count(covering: objectBytes) * bytes ? .outOfRange : nil
+    }
+
+    /// The operation has ended for its user, and left blocks that may differ.
+    mutating func beginRewrite(_ index: Int) {
+        let slot = operations.at(index)
+        report(index)
+        marks.hit(.rewritten)
+        slot.pointee.phase = .rewrite
+        slot.pointee.source = nil
+        slot.pointee.avoided = 0
+        slot.pointee.cursorBlock = slot.pointee.firstBlock
+        slot.pointee.rewriteFirst = slot.pointee.firstBlock
+        slot.pointee.rewriteEnd = slot.pointee.firstBlock
+        ready.append(index)
+    }
+
+    /// Blocks of a read that some member could not give for damage, and another could.
+    mutating func repair(_ part: Int) {
+        guard isWritable, table.membersPerPlacement > 1, !isClosing, !isDead, let index = operations.take() else { return }
+        let source = parts.at(part)
+        marks.hit(.repaired)
+        prepareInternal(index, source.pointee.block, source.pointee.blockCount)
+        operations.at(index).pointee.avoided = source.pointee.damaged
+        let slot = operations.at(index)
+        if overlaps.insert(index, slot.pointee.firstBlock, slot.pointee.endBlock, changesBlocks: true) { ready.append(index) }
+    }
+
+    mutating func rewriteMemory(_ index: Int, _ block: UInt64) -> UnsafeMutableRawPointer {
+        let slot = operations.at(index)
+        guard let memory = slot.pointee.rewriteMemory else { unreachable("operation \(index) rewrites without memory") }
+        return memory + Int(block - slot.pointee.rewriteFirst) * Block.bytes
+    }
+
+    /// Reads the next blocks, or writes the next run of what was read: zeros as zeros, so that no member needs space for them.
+    mutating func issueRewrite(_ index: Int) -> Bool {
+        let slot = operations.at(index)
+        let block = slot.pointee.cursorBlock
+        let members = table.range(ofChunk: block >> chunkShift)
+        guard block < slot.pointee.rewriteEnd else { return issueRewriteRead(index, members) }
+        guard roomForWrite(members) > 0 else { return false }
+        let isZero = isZero(rewriteMemory(index, block))
+        var end = block + 1
+        while end < slot.pointee.rewriteEnd, self.isZero(rewriteMemory(index, end)) == isZero { end += 1 }
+        let part = take(isZero ? .writeZeroes : .write, .rewriteWrite, index)
+        parts.at(part).pointee.block = block
+        parts.at(part).pointee.blockCount = Int(end - block)
+        ready.remove(index)
+        sendToAll(part)
+        return true
+    }
+
+    private mutating func issueRewriteRead(_ index: Int, _ members: Range<Int>) -> Bool {
+        let slot = operations.at(index)
+        let block = slot.pointee.cursorBlock
+        let member = reader(members, block: block, without: slot.pointee.avoided, only: slot.pointee.source)
+        let part: Int
+        if member >= 0 {
+            part = take(.read, .rewriteRead, index)
+        } else {
+            // Nobody there yet, or nobody left: the retry finds out which.
+            part = take(.read, .rewriteRead, index)
+            retries.append(part)
+        }
+        let chunkEnd = (block >> chunkShift + 1) << chunkShift
+        let end = min(block + VolumeEngine.rewriteBlocksMax, chunkEnd, slot.pointee.endBlock)
+        parts.at(part).pointee.block = block
+        parts.at(part).pointee.blockCount = Int(end - block)
+        parts.at(part).pointee.tried = slot.pointee.avoided
+        slot.pointee.rewriteFirst = block
+        if slot.pointee.rewriteMemory == nil {
+            let bytes = Int(VolumeEngine.rewriteBlocksMax) * Block.bytes
+            slot.pointee.rewriteMemory = .allocate(byteCount: bytes, alignment: Block.bytes)
+        }
+        ready.remove(index)
+        if member >= 0 { send(part, toMember: member) }
+        return true
+    }
+
+    private func isZero(_ memory: UnsafeMutableRawPointer) -> Bool {
+        let words = memory.assumingMemoryBound(to: UInt64.self)
+        for index in 0..<Block.bytes / 8 where words[index] != 0 { return false }
+        return true
+    }
+
+    /// A part of a rewrite has ended.
+    mutating func rewriteStep(_ index: Int, _ purpose: PartSlot.Purpose, _ blocks: Range<UInt64>, _ status: Status) {
+        let slot = operations.at(index)
+        guard slot.pointee.parts == 0 else { return }
+        guard !isDead else {
+            releaseHeldParts(of: index)
+            if slot.pointee.status == .ok { slot.pointee.status = status }
+            return end(index)
+        }
+        guard status == .ok else { return rewriteFailed(index, status) }
+        if purpose == .rewriteRead {
+            slot.pointee.rewriteEnd = blocks.upperBound
+        } else {
+            slot.pointee.cursorBlock = blocks.upperBound
+        }
+        if slot.pointee.cursorBlock == slot.pointee.endBlock {
+            slot.pointee.needsRewrite = false
+            releaseHeldParts(of: index)
+            advanceMark()
+            end(index)
+        } else {
+            ready.append(index)
+        }
+    }
+
+    /// What somebody outside asked for ends, and he decides what to do; else it is tried again until it succeeds, since the blocks
+    /// cannot be used before. A repair that has changed nothing yet is given up: the read that found the damage was answered.
+    private mutating func rewriteFailed(_ index: Int, _ status: Status) {
+        let slot = operations.at(index)
+        if slot.pointee.kind == .rewrite, !slot.pointee.isInternal {
+            if slot.pointee.status == .ok { slot.pointee.status = status }
+            return end(index)
+        }
+        if slot.pointee.isInternal, !hasHeldParts(index) { return end(index) }
+        slot.pointee.avoided = 0
+        slot.pointee.rewriteFirst = slot.pointee.cursorBlock
+        slot.pointee.rewriteEnd = slot.pointee.cursorBlock
+        stalled.append(index)
+        if stalledUntil == .never { stalledUntil = now + VolumeEngine.stallDelay }
+    }
+
+    mutating func continueStalled() {
+        guard now >= stalledUntil else { return }
+        stalledUntil = .never
+        while let index = stalled.popFirst() { ready.append(index) }
+    }
+
+    func hasHeldParts(_ operation: Int) -> Bool {
+        for part in 0..<parts.capacity where parts.at(part).pointee.state == .held {
+            if parts.at(part).pointee.operation == operation { return true }
+        }
+        return false
+    }
+
+    mutating func releaseHeldParts(of operation: Int) {
+        guard operations.at(operation).pointee.hasHeld else { return }
+        operations.at(operation).pointee.hasHeld = false
+        for part in 0..<parts.capacity where parts.at(part).pointee.state == .held && parts.at(part).pointee.operation == operation {
+            order.end(part)
+            parts.release(part)
+        }
+        advanceMark()
+    }
+
+    private mutating func prepareInternal(_ index: Int, _ block: UInt64, _ count: Int) {
+        prepare(
+            index,
+            Operation(
+                .rewrite, offset: block * UInt64(Block.bytes), bytes: UInt64(count * Block.bytes), tag: Operation.Tag(0, 0)))
+        let slot = operations.at(index)
+        slot.pointee.isInternal = true
+        slot.pointee.phase = .rewrite
+        slot.pointee.deadline = .never
+    }
+}
