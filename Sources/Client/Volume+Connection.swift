@@ -89,9 +89,11 @@ extension Volume {
     private func finalVerdict(_ status: Status) -> Status? {
         switch status {
         case .fenced, .staleSession: .fenced
-        case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied: status
+        case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied,
+            .wrongStore:
+            status
         case .ok, .malformed, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .checksumMismatch, .damaged, .diskFailed,
-            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory:
+            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory, .unavailable:
             nil
         }
     }

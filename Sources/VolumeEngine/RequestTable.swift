@@ -57,7 +57,10 @@ struct RequestSlot {
     var changesBlocks: Bool {
         switch opcode {
         case .write, .writeZeroes, .discard: true
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .flush, .mark, .event: false
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .flush, .mark, .event,
+            .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+            .ostList:
+            false
         }
     }
 }

@@ -31,7 +31,8 @@ enum Verdict {
         case .closed: self = .reconnect
         case .deadlineExceeded: self = .expired
         case .fenced, .staleSession: self = .fenced
-        case .diskFailed, .powerLost, .malformed, .wrongVersion, .unreachable, .wrongCluster:
+        case .diskFailed, .powerLost, .malformed, .wrongVersion, .unreachable, .wrongCluster, .wrongStore,
+            .unavailable:
             self = changesBlocks ? .reconnect : .failed
         case .invalidArgument, .notFound, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .damaged, .unsupported, .readOnly,
             .outOfMemory, .permissionDenied:
