@@ -47,6 +47,7 @@ let package = Package(
 
         // Where a metadata server keeps its catalogue.
         module("MetaStore", ["Base", "Environment"]),
+        module("Metadata", ["Base", "Environment", "MetaStore", "Placement", "Wire"]),
         module("SQLiteStore", ["Base", "CSQLite", "CSystem", "Environment", "MetaStore"]),
 
         // The client side.
@@ -108,6 +109,7 @@ let package = Package(
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Simulation", "Wire"]),
         tests("MetaStoreTests", ["Base", "Environment", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
         tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),

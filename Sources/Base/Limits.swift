@@ -23,6 +23,11 @@ public enum Limits {
     public static let placementsMax = 1024
     /// Each name in `room/rack/host`.
     public static let domainNameBytesMax = 64
+    /// What a machine calls itself.
+    public static let hostNameBytesMax = 64
+    /// Addresses under which clients find one OST, and their characters together.
+    public static let endpointsPerOSTMax = 4
+    public static let endpointsBytesMax = 160
 
     // An OST
     public static let connectionsMax = 1024
@@ -37,6 +42,17 @@ public enum Limits {
     public static let storeBlocksMax: UInt64 = 1 << 32
     /// Versions that no mark has passed yet, with their old blocks.
     public static let doubtsMax = 1 << 17
+
+    // A cluster
+    public static let ostsMax = 4096
+    /// An OST tells a metadata server this often that it is there.
+    public static let heartbeatInterval = Interval.seconds(5)
+    /// One that was not heard of for this long gets no parts of new volumes.
+    public static let heartbeatTimeout = Interval.seconds(30)
+    /// The writer of a volume sends something to the metadata server at least this often.
+    public static let writerPingInterval = Interval.seconds(2)
+    /// One that is silent for this long gives way to the next who opens the volume.
+    public static let writerSilenceMax = Interval.seconds(8)
 
     // Memory of an OST beside its map
     public static let memoryForBuffers = 64 << 20
@@ -103,6 +119,9 @@ public enum Limits {
         invariant(handlesPerConnectionMax >= volumesPerContextMax, "a context can have all its volumes on one OST")
         invariant(keepAliveInterval < idleTimeout, "a live client is never idle")
         invariant(chunkBytesDefault % UInt64(frameBytesMax) == 0, "a chunk is whole frames")
+        invariant(
+            heartbeatInterval < heartbeatTimeout && writerPingInterval < writerSilenceMax,
+            "a lost heartbeat or ping is no silence")
         invariant(metaKeyBytesMax + metaValueBytesMax <= metaTransactionBytesMax, "the largest entry fits a transaction")
     }
 }

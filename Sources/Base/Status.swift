@@ -45,6 +45,10 @@ public enum Status: UInt16, Sendable, Hashable, CaseIterable {
     /// No memory or slot left on this side.
     case outOfMemory = 23
     case permissionDenied = 24
+    /// Members that are needed are out of reach, and none of them can be done without.
+    case unavailable = 25
+    /// Another disk than expected: an old copy of it, or a second one with its identity.
+    case wrongStore = 26
 
     /// A sentence a user can act on, without the name of the thing (the caller knows that).
     public var sentence: String {
@@ -74,6 +78,8 @@ public enum Status: UInt16, Sendable, Hashable, CaseIterable {
         case .powerLost: "the store lost power; writes since the last flush may be gone"
         case .outOfMemory: "out of memory or request slots"
         case .permissionDenied: "permission denied"
+        case .unavailable: "the OSTs that hold the only up-to-date copy cannot be reached; bring one of them back"
+        case .wrongStore: "the disk is not the one that is expected here: an old copy of it, or a second one of the same identity"
         }
     }
 
@@ -88,13 +94,13 @@ public enum Status: UInt16, Sendable, Hashable, CaseIterable {
         case .busy: 16  // EBUSY
         case .noSpace: 28  // ENOSPC
         case .fenced, .staleSession, .staleMap: 116  // ESTALE
-        case .checksumMismatch, .damaged, .diskFailed, .powerLost: 5  // EIO
+        case .checksumMismatch, .damaged, .diskFailed, .powerLost, .unavailable: 5  // EIO
         case .overloaded: 11  // EAGAIN
         case .deadlineExceeded: 110  // ETIMEDOUT
         case .unreachable: 111  // ECONNREFUSED
         case .closed: 9  // EBADF
         case .unsupported: 95  // EOPNOTSUPP
-        case .wrongCluster: 18  // EXDEV
+        case .wrongCluster, .wrongStore: 18  // EXDEV
         case .readOnly: 30  // EROFS
         case .outOfMemory: 12  // ENOMEM
         case .permissionDenied: 13  // EACCES

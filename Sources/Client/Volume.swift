@@ -192,7 +192,7 @@ public final class Volume: CompletionSink {
         case .fenced, .staleSession: .fenced
         case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied: status
         case .ok, .malformed, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .checksumMismatch, .damaged, .diskFailed,
-            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory:
+            .overloaded, .deadlineExceeded, .unreachable, .closed, .powerLost, .outOfMemory, .wrongStore, .unavailable:
             nil
         }
     }

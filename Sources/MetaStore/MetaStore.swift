@@ -50,7 +50,7 @@ extension Failure {
         case .unreachable, .deadlineExceeded, .diskFailed: true
         case .ok, .invalidArgument, .malformed, .wrongVersion, .notFound, .alreadyExists, .busy, .outOfRange, .noSpace, .fenced,
             .staleSession, .staleMap, .checksumMismatch, .damaged, .overloaded, .closed, .unsupported, .wrongCluster, .readOnly, .powerLost,
-            .outOfMemory, .permissionDenied:
+            .outOfMemory, .permissionDenied, .unavailable, .wrongStore:
             false
         }
     }

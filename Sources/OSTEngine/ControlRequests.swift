@@ -19,7 +19,8 @@ extension OSTEngine {
             case .remove: try remove(slot, try NameRequest(decoding: meta))
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
-            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .stamp, .event:
+            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .stamp, .event, .volumeCreate, .volumeOpen,
+                .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

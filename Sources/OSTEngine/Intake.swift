@@ -40,6 +40,9 @@ extension OSTEngine {
         case .mark, .stamp: mark(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+            .ostList:
+            answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))
         case .event: unreachable("an event was taken for a request")
         }
     }

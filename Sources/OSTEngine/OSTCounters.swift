@@ -6,9 +6,9 @@ import Wire
 /// Fixed memory, counted in place: a request costs a few additions.
 public struct OSTCounters: Sendable {
     /// By raw opcode; those above are refused by the codec.
-    public private(set) var requests = InlineArray<33, UInt64>(repeating: 0)
+    public private(set) var requests = InlineArray<128, UInt64>(repeating: 0)
     /// Replies by raw status; `ok` included.
-    public private(set) var replies = InlineArray<25, UInt64>(repeating: 0)
+    public private(set) var replies = InlineArray<27, UInt64>(repeating: 0)
     public private(set) var reads = LatencyHistogram()
     public private(set) var writes = LatencyHistogram()
     public private(set) var flushes = LatencyHistogram()
@@ -30,6 +30,9 @@ public struct OSTCounters: Sendable {
         case .write, .writeZeroes, .discard: writes.add(latency)
         case .flush: flushes.add(latency)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .stamp, .event: break
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+            .ostList:
+            break
         }
     }
 }

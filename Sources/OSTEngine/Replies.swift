@@ -60,6 +60,9 @@ extension OSTEngine {
             }
         case .event: reply.argument = request.pointee.header.argument
         case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .stamp: break
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+            .ostList:
+            break
         }
         return reply
     }

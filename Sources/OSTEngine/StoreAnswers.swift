@@ -26,7 +26,8 @@ extension OSTEngine {
         case .read where status == .ok: answerRead(slot)
         case .read, .write, .writeZeroes, .discard, .flush: answer(slot, status)
         case .create, .open, .remove, .resize: finishControl(slot, status)
-        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .stamp, .event:
+        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .stamp, .event, .volumeCreate, .volumeOpen, .volumeExclude,
+            .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

@@ -39,7 +39,7 @@ enum Verdict {
         case .deadlineExceeded: self = .expired
         case .fenced, .staleSession: self = .fenced
         case .staleMap: self = isAlone ? .failed : .refreshMap
-        case .diskFailed, .powerLost, .malformed, .wrongVersion, .unreachable, .wrongCluster:
+        case .diskFailed, .powerLost, .malformed, .wrongVersion, .unreachable, .wrongCluster, .wrongStore, .unavailable:
             self = changesBlocks || (opcode == .flush && !isAlone) ? .reconnect : readFails
         case .damaged: self = readFails
         case .invalidArgument, .notFound, .alreadyExists, .busy, .outOfRange, .noSpace, .unsupported, .readOnly, .outOfMemory,

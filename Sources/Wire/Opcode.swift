@@ -30,4 +30,25 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
 
     // From the server, unasked.
     case event = 32
+
+    // To a metadata server: volumes of a cluster.
+    case volumeCreate = 64
+    /// Opens a volume and, for writing, raises its generation.
+    case volumeOpen = 65
+    /// Makes the members on some OSTs stale.
+    case volumeExclude = 66
+    case volumeMap = 67
+    case volumeList = 68
+    case volumeRemove = 69
+    case volumeResize = 70
+    /// The writer's session ends.
+    case volumeClose = 71
+
+    // To a metadata server: its OSTs.
+    /// An OST tells where it is; repeated as its heartbeat.
+    case ostRegister = 80
+    case ostList = 81
+
+    /// Whether it is asked of a metadata server, and of nobody else.
+    public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue }
 }

@@ -21,9 +21,9 @@ enum ExitStatus {
         case .notFound: notFound
         case .busy, .fenced, .staleSession, .overloaded: busy
         case .noSpace: noSpace
-        case .deadlineExceeded, .unreachable: unreachable
+        case .deadlineExceeded, .unreachable, .unavailable: unreachable
         case .malformed, .wrongVersion, .alreadyExists, .staleMap, .diskFailed, .closed, .unsupported, .wrongCluster, .readOnly,
-            .powerLost, .outOfMemory, .permissionDenied:
+            .powerLost, .outOfMemory, .permissionDenied, .wrongStore:
             failure
         }
     }

@@ -122,6 +122,9 @@ final class FakeDaemon {
             store.durable = store.highest
             reply.mark = store.durable
         case .close, .ping, .stamp, .event: break
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+            .ostList:
+            throw Failure(.unsupported)
         }
         return frame(reply, [])
     }

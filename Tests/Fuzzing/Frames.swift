@@ -95,6 +95,17 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(StatReply.self, body)
     read(ListReply.self, body)
     read(StatisticsReply.self, body)
+    read(VolumeMap.self, body)
+    read(VolumeCreateRequest.self, body)
+    read(VolumeOpenRequest.self, body)
+    read(VolumeExcludeRequest.self, body)
+    read(VolumeMapRequest.self, body)
+    read(VolumeCloseRequest.self, body)
+    read(VolumeListReply.self, body)
+    read(OSTRegisterRequest.self, body)
+    read(OSTRegisterReply.self, body)
+    read(OSTListRequest.self, body)
+    read(OSTListReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -1,0 +1,70 @@
+import Base
+import MetaStore
+import Wire
+
+/// The registry of OSTs.
+extension ClusterCatalogue {
+    /// Takes in what an OST says of itself. Asked again, it changes nothing.
+    @discardableResult
+    public func register(_ registration: OSTRegisterRequest) async throws(Failure) -> OSTRecord {
+        try OSTRecord.check(registration)
+        let key = CatalogueKeys.ost(registration.store)
+        return try await transact { () throws(Failure) in
+            let value = try await store.read(key)
+            var record: OSTRecord
+            if let value {
+                record = try OSTRecord(value, of: key)
+                guard try record.renew(registration) else { return .done(record) }
+            } else {
+                let count = try await allOSTs().count
+                guard count < Limits.ostsMax else {
+                    throw Failure(.overloaded, "this cluster has \(count) OSTs, the most it can have")
+                }
+                record = OSTRecord(registration, firstMilliseconds: world.wallClockMilliseconds)
+            }
+            return .commit(MetaTransaction(if: [.unchanged(key, since: value)], [.put(key, record.value)]), record)
+        }
+    }
+
+    /// Whether an OST gets parts of new volumes.
+    public func setDrained(_ store: Identifier, _ isDrained: Bool) async throws(Failure) {
+        let key = CatalogueKeys.ost(store)
+        try await transact { () throws(Failure) in
+            guard let value = try await self.store.read(key) else { throw Failure(.notFound, "there is no OST \(store) in this cluster") }
+            var record = try OSTRecord(value, of: key)
+            if record.isDrained == isDrained { return .done(()) }
+            record.isDrained = isDrained
+            return .commit(MetaTransaction(if: [.unchanged(key, since: value)], [.put(key, record.value)]), ())
+        }
+    }
+
+    /// All of them, in the order of their stores.
+    public func osts() async throws(Failure) -> [OSTRecord] {
+        try await reading { () throws(Failure) in try await allOSTs() }
+    }
+
+    func allOSTs() async throws(Failure) -> [OSTRecord] {
+        var records: [OSTRecord] = []
+        var last: MetaKey?
+        while true {
+            let page = try await store.list(CatalogueKeys.osts, after: last, limit: Limits.metaPageEntriesMax)
+            for entry in page.entries { records.append(try OSTRecord(entry.value, of: entry.key)) }
+            last = page.entries.last?.key
+            if !page.hasMore { return records }
+        }
+    }
+
+    /// Of these stores; those that are not known are left out.
+    public func osts(_ stores: [Identifier]) async throws(Failure) -> [Identifier: OSTRecord] {
+        let keys = stores.map(CatalogueKeys.ost)
+        return try await reading { () throws(Failure) in
+            var records: [Identifier: OSTRecord] = [:]
+            for (key, value) in zip(keys, try await values(keys)) {
+                guard let value else { continue }
+                let record = try OSTRecord(value, of: key)
+                records[record.store] = record
+            }
+            return records
+        }
+    }
+}

@@ -1,0 +1,70 @@
+import Base
+import Placement
+import Wire
+
+/// Where the members of a new volume go.
+extension ClusterCatalogue {
+    /// A volume as it is asked for, placed on the OSTs that take parts: those of the cluster that are alive, as the server knows, and not
+    /// drained. Nothing is put yet.
+    public func place(
+        _ request: VolumeCreateRequest, maker: Identifier, isAlive: (Identifier) -> Bool
+    ) async throws(Failure) -> VolumeRecord {
+        try ObjectRecord.check(name: request.name)
+        try request.layout.check()
+        try VolumeRecord.check(bytes: request.bytes, layout: request.layout)
+        let layout = request.layout
+        let members = Int(layout.dataMembers) + Int(layout.parityMembers)
+        if layout.kind == .replicas, layout.parityMembers != 0 {
+            throw Failure(
+                .invalidArgument, "replicas have no parity; a layout with \(layout.parityMembers) parity members is of kind erasure")
+        }
+        if layout.kind == .erasure { throw Failure(.unsupported, "erasure coding is not supported yet; use replicas") }
+        let floor = request.floor == 0 ? 1 : request.floor
+        guard (1...members).contains(floor) else {
+            throw Failure(
+                .invalidArgument, "writes cannot go on with at least \(floor) replicas of \(members); the floor is 1 to \(members)")
+        }
+        let candidates = try await osts().map { record throws(Failure) in
+            Candidate(
+                store: record.store, weight: record.registration.capacityBytes, domain: try FailureDomain(record.registration.domain),
+                takesParts: !record.isDrained && isAlive(record.store))
+        }
+        let now = world.wallClockMilliseconds
+        let object = ObjectRecord(
+            id: Identifier(wallClockMilliseconds: now, random: (world.random(), world.random())), name: request.name,
+            bytes: request.bytes, layout: layout, createdMilliseconds: now)
+        let choice = try PlacementChoice(
+            volume: object.id, kind: layout.kind, members: members, level: request.level.domainLevel)
+        let usable = candidates.count { $0.takesParts && $0.weight > 0 }
+        let most = ClusterCatalogue.placementsMax(osts: usable, members: members)
+        guard request.placements <= most else {
+            throw Failure(
+                .invalidArgument,
+                "\(request.placements) placements of \(members) members on \(usable) OSTs make a map too large for one message; "
+                    + "at most \(most) fit")
+        }
+        let count = request.placements > 0 ? request.placements : min(most, PlacementChoice.count(chunks: object.chunkCount, osts: usable))
+        let table = try choice.table(of: candidates, placements: count)
+        return VolumeRecord(object: object, level: request.level, floor: floor, maker: maker, placements: table)
+    }
+
+    /// So that a map fits the body of one message whatever its OSTs call themselves.
+    static func placementsMax(osts: Int, members: Int) -> Int {
+        var count = Limits.placementsMax
+        while count > 1, VolumeMap.bytesMax(osts: min(osts, count * members), entries: count * members) > Limits.metaBytesMax {
+            count -= 1
+        }
+        return count
+    }
+}
+
+extension SpreadLevel {
+    var domainLevel: FailureDomain.Level {
+        switch self {
+        case .ost: .ost
+        case .host: .host
+        case .rack: .rack
+        case .room: .room
+        }
+    }
+}

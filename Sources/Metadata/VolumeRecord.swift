@@ -1,0 +1,337 @@
+import Base
+import Wire
+
+/// A volume as the catalogue keeps it, and every change that may be made of it. Pure: a change is decided here from what was read in its
+/// transaction, and is made only if nothing else has changed the volume since.
+///
+/// Invariants, of every value that is put:
+/// - Every placement has a member in sync (of an erasure layout: as many as it has data members), and the members are on different OSTs.
+/// - Generation and map number never go back. Members that change their state get the new map number as `changed`, and that is never
+///   above the volume's.
+/// - An object on an OST is at least as large as the volume, except on the OSTs in `unresized`.
+/// - A volume that is ready has all its objects; one that is being removed may be nowhere any more and never becomes ready again, unless
+///   nothing of it has been removed.
+public struct VolumeRecord: CatalogueValue {
+    static let noun = "volume"
+
+    /// An OST whose object may have another size than `objectBytes`.
+    public struct Unresized: Hashable, Sendable {
+        public var store: Identifier
+        /// The smallest size that the volume has had since: the object is cut to it first, so that what lay behind is gone.
+        public var cut: UInt64
+    }
+
+    public var object: ObjectRecord
+    public var level: SpreadLevel
+    public var floor: Int
+    public var state: VolumeSummary.State
+    /// The server that makes the objects, while they are being made: if that one is gone, so is who asked.
+    public var maker: Identifier
+    /// Of the last raise of the generation.
+    public var nonce: Identifier
+    /// The size that the objects on the OSTs get. The volume has it too, unless it is larger: then the volume is growing.
+    public var objectBytes: UInt64
+    /// Raised with every change of `objectBytes`: who has resized objects names it, so that an older attempt counts for nothing.
+    public var resizes: UInt64
+    public var unresized: [Unresized]
+    /// OSTs that may still have the object, of a volume that is being removed.
+    public var unremoved: [Identifier]
+    /// In order; entries name them by their index.
+    public var stores: [Identifier]
+    public var entries: [MemberEntry]
+
+    public init(
+        object: ObjectRecord, level: SpreadLevel, floor: Int, maker: Identifier, placements: [[Identifier]]
+    ) {
+        self.object = object
+        self.object.generation = 0
+        self.object.map = 1
+        self.level = level
+        self.floor = floor
+        state = .creating
+        self.maker = maker
+        nonce = .zero
+        objectBytes = object.bytes
+        resizes = 0
+        unresized = []
+        unremoved = []
+        let stores = Set(placements.joined()).sorted()
+        self.stores = stores
+        entries = placements.joined().map { store in
+            guard let index = stores.firstIndex(of: store) else { unreachable("\(store) is in a placement and not in the list") }
+            return MemberEntry(ost: index, changed: 1, incarnation: 1)
+        }
+    }
+
+    public var id: Identifier { object.id }
+    public var members: Int { Int(object.layout.dataMembers) + Int(object.layout.parityMembers) }
+    public var placementCount: Int { entries.count / members }
+
+    /// Whether objects are still to be made, removed or resized.
+    public var hasWork: Bool { state != .ready || !unresized.isEmpty }
+
+    /// Members in sync without which a placement has lost data.
+    public var inSyncNeeded: Int { object.layout.kind == .replicas ? 1 : Int(object.layout.dataMembers) }
+
+    /// Stores that have a member that writes go to.
+    public var storesInUse: Set<Identifier> { Set(entries.lazy.filter { $0.state != .stale }.map { stores[$0.ost] }) }
+
+    /// Members in sync of the placement that has the fewest.
+    public var inSyncMin: Int {
+        (0..<placementCount).map { inSync(in: $0) }.min() ?? 0
+    }
+
+    public func count(_ state: MemberState) -> Int { entries.count { $0.state == state } }
+
+    private func inSync(in placement: Int) -> Int {
+        entries[placement * members..<(placement + 1) * members].count { $0.state == .inSync }
+    }
+
+    /// With what is known of its OSTs; those that are not known keep their place without an address.
+    public func map(_ osts: [Identifier: OSTRecord]) -> VolumeMap {
+        VolumeMap(
+            object: object, floor: floor,
+            osts: stores.map { store in
+                let ost = osts[store]?.registration
+                return OSTEntry(
+                    store: store, mountCounter: ost?.mountCounter ?? 0, host: ost?.host ?? "", endpoints: ost?.endpoints ?? [])
+            },
+            membersPerPlacement: members, entries: entries)
+    }
+
+    public func summary(hasWriter: Bool) -> VolumeSummary {
+        VolumeSummary(
+            object: object, level: level, floor: floor, placements: placementCount, state: state, hasWriter: hasWriter,
+            stale: count(.stale), filling: count(.filling), inSyncMin: inSyncMin, unresized: unresized.count)
+    }
+
+    func checkReady() throws(Failure) {
+        switch state {
+        case .ready: return
+        case .creating: throw Failure(.busy, "'\(object.name)' is just being made; try again in a moment")
+        case .removing: throw Failure(.notFound, "there is no volume '\(object.name)', it is being removed")
+        }
+    }
+
+    // The changes. Each returns whether there is anything to put.
+
+    /// For a writer: a generation above all before. Who asks again with the same nonce has it already, unless another has opened the volume
+    /// in between: then he gets one more, and the one whose answer was lost is nobody's. Members that are being filled become stale, since
+    /// the recovery does not know what the new writer will do.
+    mutating func raise(nonce: Identifier) throws(Failure) -> Bool {
+        try checkReady()
+        guard nonce != .zero else {
+            throw Failure(.invalidArgument, "an open for writing needs a nonce, so that it can be asked again without opening twice")
+        }
+        if self.nonce == nonce { return false }
+        self.nonce = nonce
+        object.generation += 1
+        guard entries.contains(where: { $0.state == .filling }) else { return true }
+        object.map += 1
+        for index in entries.indices where entries[index].state == .filling { makeStale(index) }
+        return true
+    }
+
+    /// That the generation is the last one granted.
+    func check(generation: UInt64) throws(Failure) {
+        try checkReady()
+        if generation < object.generation {
+            throw Failure(
+                .fenced, "another writer has opened '\(object.name)': generation \(object.generation) was granted after \(generation)")
+        }
+        guard generation == object.generation else {
+            throw Failure(
+                .wrongStore,
+                "generation \(generation) of '\(object.name)' is above the catalogue's, which is \(object.generation): the catalogue is an "
+                    + "old copy; restore the newest one, or rebuild it")
+        }
+    }
+
+    /// For the writer of this generation: no member on these stores counts any more.
+    mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64) throws(Failure) -> Bool {
+        try check(generation: generation)
+        let leaving = entries.indices.filter { entries[$0].state != .stale && excluded.contains(stores[entries[$0].ost]) }
+        if leaving.isEmpty { return false }
+        object.map += 1
+        for index in leaving { makeStale(index) }
+        for placement in Set(leaving.map { $0 / members }).sorted() where inSync(in: placement) < inSyncNeeded {
+            throw Failure(
+                .unavailable,
+                "without \(excluded.sorted().map(\.description).joined(separator: ", ")) placement \(placement) of '\(object.name)' has "
+                    + "\(inSync(in: placement)) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
+        }
+        return true
+    }
+
+    private mutating func makeStale(_ index: Int) {
+        entries[index].state = .stale
+        entries[index].changed = object.map
+    }
+
+    /// All objects have been made by `maker`.
+    mutating func becomeReady(by maker: Identifier) throws(Failure) -> Bool {
+        guard state != .ready else { return false }
+        guard state == .creating, self.maker == maker else {
+            throw Failure(.closed, "'\(object.name)' was not finished in time, and what was made of it is being removed; create it again")
+        }
+        state = .ready
+        return true
+    }
+
+    mutating func beginRemoval() -> Bool {
+        guard state != .removing else { return false }
+        state = .removing
+        unremoved = stores
+        unresized = []
+        return true
+    }
+
+    /// Nothing of it was removed after all.
+    mutating func cancelRemoval() -> Bool {
+        guard state == .removing, unremoved == stores else { return false }
+        state = .ready
+        unremoved = []
+        return true
+    }
+
+    mutating func removed(from gone: Set<Identifier>) -> Bool {
+        guard state == .removing, unremoved.contains(where: gone.contains) else { return false }
+        unremoved.removeAll(where: gone.contains)
+        return true
+    }
+
+    /// The objects are to have this size. The volume is smaller at once, but larger only when they are.
+    mutating func beginResize(to bytes: UInt64) throws(Failure) -> Bool {
+        try checkReady()
+        try VolumeRecord.check(bytes: bytes, layout: object.layout)
+        if bytes == object.bytes, bytes == objectBytes { return false }
+        setObjectBytes(bytes)
+        object.bytes = min(object.bytes, bytes)
+        return true
+    }
+
+    private mutating func setObjectBytes(_ bytes: UInt64) {
+        let cuts = Dictionary(uniqueKeysWithValues: unresized.map { ($0.store, $0.cut) })
+        unresized = stores.map { Unresized(store: $0, cut: min(cuts[$0] ?? objectBytes, objectBytes, bytes)) }
+        objectBytes = bytes
+        resizes += 1
+    }
+
+    /// The objects of these stores have their size, that of the resize with this number.
+    mutating func resized(_ done: Set<Identifier>, number: UInt64) -> Bool {
+        guard number == resizes, unresized.contains(where: { done.contains($0.store) }) else { return false }
+        unresized.removeAll { done.contains($0.store) }
+        let inUse = storesInUse
+        if !unresized.contains(where: { inUse.contains($0.store) }) { object.bytes = objectBytes }
+        return true
+    }
+
+    /// An OST that is needed has not taken part: the volume keeps its size, and the objects get it back by and by.
+    mutating func cancelResize(number: UInt64) -> Bool {
+        guard number == resizes, objectBytes > object.bytes else { return false }
+        setObjectBytes(object.bytes)
+        return true
+    }
+
+    static func check(bytes: UInt64, layout: Layout) throws(Failure) {
+        try ObjectRecord.check(bytes: bytes)
+        guard (bytes - 1) / layout.chunkBytes < UInt64(UInt32.max) else {
+            throw Failure(.invalidArgument, "\(bytes) bytes are too many chunks of \(layout.chunkBytes); choose larger chunks")
+        }
+    }
+}
+
+extension VolumeRecord {
+    func encodeFields(to body: inout BodyWriter) {
+        body.put(object.id)
+        body.put(object.name)
+        body.put(object.bytes)
+        body.put(object.layout.kind.rawValue)
+        body.put(object.layout.chunkBytes)
+        body.put(object.layout.dataMembers)
+        body.put(object.layout.parityMembers)
+        body.put(object.generation)
+        body.put(object.map)
+        body.put(object.createdMilliseconds)
+        body.put(level.rawValue)
+        body.put(UInt16(floor))
+        body.put(state.rawValue)
+        body.put(maker)
+        body.put(nonce)
+        body.put(objectBytes)
+        body.put(resizes)
+        body.put(UInt16(unresized.count))
+        for entry in unresized {
+            body.put(entry.store)
+            body.put(entry.cut)
+        }
+        body.put(UInt16(unremoved.count))
+        for store in unremoved { body.put(store) }
+        body.put(UInt16(stores.count))
+        for store in stores { body.put(store) }
+        body.put(UInt32(entries.count))
+        for entry in entries {
+            body.put(UInt16(entry.ost))
+            body.put(entry.state.rawValue)
+            body.put(entry.changed)
+            body.put(entry.incarnation)
+        }
+    }
+
+    init(fields body: inout BodyReader) throws(Failure) {
+        let id = try body.getIdentifier()
+        let name = try body.getString()
+        let bytes = try body.get(UInt64.self)
+        let kind = try body.get(UInt8.self)
+        guard let kind = Layout.Kind(rawValue: kind) else { throw Failure(.malformed, "layout \(kind) is unknown") }
+        let layout = Layout(
+            kind: kind, chunkBytes: try body.get(UInt64.self), dataMembers: try body.get(UInt16.self),
+            parityMembers: try body.get(UInt16.self))
+        object = ObjectRecord(
+            id: id, name: name, bytes: bytes, layout: layout, generation: try body.get(UInt64.self), map: try body.get(UInt64.self),
+            createdMilliseconds: try body.get(UInt64.self))
+        let level = try body.get(UInt8.self)
+        guard let level = SpreadLevel(rawValue: level) else { throw Failure(.malformed, "level \(level) is unknown") }
+        self.level = level
+        floor = Int(try body.get(UInt16.self))
+        let state = try body.get(UInt8.self)
+        guard let state = VolumeSummary.State(rawValue: state) else { throw Failure(.malformed, "state \(state) is unknown") }
+        self.state = state
+        maker = try body.getIdentifier()
+        nonce = try body.getIdentifier()
+        objectBytes = try body.get(UInt64.self)
+        resizes = try body.get(UInt64.self)
+        unresized = []
+        for _ in 0..<Int(try body.get(UInt16.self)) {
+            unresized.append(Unresized(store: try body.getIdentifier(), cut: try body.get(UInt64.self)))
+        }
+        unremoved = []
+        for _ in 0..<Int(try body.get(UInt16.self)) { unremoved.append(try body.getIdentifier()) }
+        stores = []
+        for _ in 0..<Int(try body.get(UInt16.self)) { stores.append(try body.getIdentifier()) }
+        entries = []
+        for _ in 0..<Int(try body.get(UInt32.self)) {
+            let ost = Int(try body.get(UInt16.self))
+            let state = try body.get(UInt8.self)
+            guard let state = MemberState(rawValue: state) else { throw Failure(.malformed, "member state \(state) is unknown") }
+            entries.append(
+                MemberEntry(ost: ost, state: state, changed: try body.get(UInt64.self), incarnation: try body.get(UInt64.self)))
+        }
+        try checkInvariants()
+    }
+
+    /// Of what was read, and in debug builds of what is put.
+    func checkInvariants() throws(Failure) {
+        try object.layout.check()
+        try map([:]).check()
+        for placement in 0..<placementCount where inSync(in: placement) < inSyncNeeded {
+            throw Failure(.malformed, "placement \(placement) has no member in sync")
+        }
+        guard entries.allSatisfy({ $0.changed <= object.map && $0.incarnation <= object.map }) else {
+            throw Failure(.malformed, "a member changed after map number \(object.map)")
+        }
+        guard objectBytes >= object.bytes else {
+            throw Failure(.malformed, "objects of \(objectBytes) bytes keep a volume of \(object.bytes)")
+        }
+    }
+}

@@ -1,0 +1,187 @@
+import Base
+import MetaStore
+import Testing
+import Wire
+
+@testable import Metadata
+
+private let stores = (1...3).map { Identifier(high: 7, low: UInt64($0)) }
+private let maker = Identifier(high: 9, low: 9)
+
+/// Ready, of two replicas: placements 0-1, 1-2, 2-0.
+private func volume(floor: Int = 1) throws -> VolumeRecord {
+    var volume = VolumeRecord(
+        object: ObjectRecord(id: Identifier(high: 1, low: 1), name: "vm1", bytes: 1 << 20, layout: Layout(dataMembers: 2)),
+        level: .host, floor: floor, maker: maker,
+        placements: [[stores[0], stores[1]], [stores[1], stores[2]], [stores[2], stores[0]]])
+    expect(try volume.becomeReady(by: maker))
+    return volume
+}
+
+/// Evaluates its argument here and not in the macro, which takes no mutating calls.
+private func expect(_ holds: Bool, _ comment: Comment? = nil, at location: SourceLocation = #_sourceLocation) {
+    #expect(holds, comment, sourceLocation: location)
+}
+
+private func failure(_ body: () throws -> Void) -> Failure? {
+    do {
+        try body()
+        return nil
+    } catch {
+        return error as? Failure
+    }
+}
+
+@Suite struct VolumeRecordTests {
+    @Test func aNewVolumeIsInSyncEverywhere() throws {
+        let volume = try volume()
+        expect(volume.object.generation == 0 && volume.object.map == 1 && !volume.hasWork)
+        expect(volume.entries.allSatisfy { $0 == MemberEntry(ost: $0.ost, changed: 1, incarnation: 1) })
+        expect(volume.map([:]).ost(2, 1).store == stores[0])
+    }
+
+    @Test func aRaiseCountsOnceForEachNonce() throws {
+        var volume = try volume()
+        let nonce = Identifier(high: 3, low: 3)
+        expect(try volume.raise(nonce: nonce) && volume.object.generation == 1)
+        expect(try !volume.raise(nonce: nonce) && volume.object.generation == 1)
+        expect(try volume.raise(nonce: maker) && volume.object.generation == 2)
+        expect(volume.object.map == 1)
+        expect(failure { _ = try volume.raise(nonce: .zero) }?.status == .invalidArgument)
+    }
+
+    @Test func aRaiseMakesFillingMembersStale() throws {
+        var volume = try volume()
+        volume.entries[1].state = .filling
+        let nonce = Identifier(high: 3, low: 3)
+        expect(try volume.raise(nonce: nonce))
+        expect(volume.object.map == 2 && volume.entries[1] == MemberEntry(ost: 1, state: .stale, changed: 2, incarnation: 1))
+        // A recovery that began after the raise goes on when the writer only asks again.
+        volume.entries[1].state = .filling
+        expect(try !volume.raise(nonce: nonce) && volume.entries[1].state == .filling)
+    }
+
+    @Test func anExclusionMakesAllMembersOfItsStoresStale() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker))
+        expect(try volume.exclude([stores[0]], generation: 1))
+        expect(volume.object.map == 2 && volume.count(.stale) == 2 && volume.inSyncMin == 1)
+        expect(volume.entries[0] == MemberEntry(ost: 0, state: .stale, changed: 2, incarnation: 1))
+        expect(try !volume.exclude([stores[0], Identifier(high: 99, low: 99)], generation: 1) && volume.object.map == 2)
+    }
+
+    @Test func theLastMemberInSyncStays() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker))
+        expect(try volume.exclude([stores[0]], generation: 1))
+        for set in [[stores[1]], [stores[2]], stores] {
+            var copy = volume
+            let refusal = failure { _ = try copy.exclude(Set(set), generation: 1) }
+            expect(refusal?.status == .unavailable && refusal?.detail.contains("nothing was changed") == true)
+        }
+        // A member that is being filled does not count as a copy.
+        volume.entries[0].state = .filling
+        expect(failure { _ = try volume.exclude([stores[1]], generation: 1) }?.status == .unavailable)
+    }
+
+    @Test func olderWritersAreFenced() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker) && volume.raise(nonce: stores[0]))
+        expect(failure { _ = try volume.exclude([stores[0]], generation: 1) }?.status == .fenced)
+        expect(failure { try volume.check(generation: 3) }?.status == .wrongStore)
+    }
+
+    @Test func aVolumeGrowsWhenAllThatCountHaveGrown() throws {
+        var volume = try volume()
+        expect(try volume.beginResize(to: 2 << 20))
+        expect(volume.object.bytes == 1 << 20 && volume.objectBytes == 2 << 20 && volume.hasWork)
+        expect(volume.resized([stores[0], stores[1]], number: 1) && volume.object.bytes == 1 << 20)
+        expect(!volume.resized([stores[2]], number: 0), "a number of before counts for nothing")
+        expect(volume.resized([stores[2]], number: 1) && volume.object.bytes == 2 << 20 && !volume.hasWork)
+    }
+
+    @Test func aVolumeGrowsWithoutAnOSTThatIsStaleAnyway() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[2]], generation: 1))
+        expect(try volume.beginResize(to: 2 << 20))
+        expect(volume.resized([stores[0], stores[1]], number: 1) && volume.object.bytes == 2 << 20)
+        expect(volume.unresized == [VolumeRecord.Unresized(store: stores[2], cut: 1 << 20)])
+    }
+
+    @Test func aVolumeThatCannotGrowKeepsItsSize() throws {
+        var volume = try volume()
+        expect(try volume.beginResize(to: 2 << 20) && volume.resized([stores[0]], number: 1))
+        expect(volume.cancelResize(number: 1))
+        expect(volume.object.bytes == 1 << 20 && volume.objectBytes == 1 << 20)
+        expect(volume.unresized.map(\.cut) == [1 << 20, 1 << 20, 1 << 20], "whoever has grown is cut")
+    }
+
+    /// An OST that was away while a volume was cut and grown again must not bring back what was cut off.
+    @Test func whatWasCutOffIsRemembered() throws {
+        var volume = try volume()
+        expect(try volume.beginResize(to: 1 << 19) && volume.object.bytes == 1 << 19)
+        expect(volume.resized([stores[0], stores[1]], number: 1))
+        expect(try volume.beginResize(to: 1 << 20))
+        expect(volume.unresized.map(\.cut) == [1 << 19, 1 << 19, 1 << 19])
+        expect(volume.resized([stores[0], stores[1]], number: 2))
+        expect(try volume.beginResize(to: 4 << 20))
+        expect(volume.unresized.map(\.cut) == [1 << 20, 1 << 20, 1 << 19])
+    }
+
+    @Test func aRemovalEndsWithTheLastObject() throws {
+        var volume = try volume()
+        expect(volume.beginRemoval() && !volume.beginRemoval() && volume.hasWork)
+        expect(failure { try volume.checkReady() }?.status == .notFound)
+        var other = volume
+        expect(other.cancelRemoval() && !other.hasWork)
+        expect(volume.removed(from: [stores[0]]) && !volume.cancelRemoval(), "a part of it is gone")
+        expect(volume.removed(from: Set(stores)) && volume.unremoved.isEmpty && !volume.removed(from: Set(stores)))
+    }
+
+    @Test func onlyItsMakerFinishesIt() throws {
+        var volume = VolumeRecord(
+            object: ObjectRecord(id: stores[0], name: "a", bytes: 512, layout: Layout()), level: .ost, floor: 1, maker: maker,
+            placements: [[stores[0]]])
+        expect(failure { _ = try volume.becomeReady(by: stores[0]) }?.status == .closed)
+        expect(failure { try volume.checkReady() }?.status == .busy)
+        expect(volume.beginRemoval())
+        expect(failure { _ = try volume.becomeReady(by: maker) }?.status == .closed)
+    }
+
+    @Test func goldenBytesOfAVolume() throws {
+        var volume = VolumeRecord(
+            object: ObjectRecord(
+                id: Identifier(high: 1, low: 2), name: "vm1", bytes: 1 << 20, layout: Layout(dataMembers: 2), createdMilliseconds: 6),
+            level: .rack, floor: 2, maker: Identifier(high: 3, low: 4), placements: [[stores[0], stores[1]]])
+        volume.nonce = Identifier(high: 5, low: 6)
+        volume.unresized = [VolumeRecord.Unresized(store: stores[0], cut: 512)]
+        volume.unremoved = [stores[1]]
+        volume.resizes = 258
+        let hex = volume.value.map { hexadecimal(UInt64($0), digits: 2) }.joined()
+        let first = "00000000000000070000000000000001"
+        let second = "00000000000000070000000000000002"
+        let record =
+            "00000000000000010000000000000002" + "0300766d31" + "0000100000000000" + "01" + "0000400000000000" + "0200" + "0000"
+            + "0000000000000000" + "0100000000000000" + "0600000000000000"
+        let head = "03" + "0200" + "02" + "00000000000000030000000000000004" + "00000000000000050000000000000006"
+        let work = "0000100000000000" + "0201000000000000" + "0100" + first + "0002000000000000" + "0100" + second
+        let member = "01" + "0100000000000000" + "0100000000000000"
+        expect(hex == "01" + record + head + work + "0200" + first + second + "02000000" + "0000" + member + "0100" + member)
+        let back = try VolumeRecord(MetaValue(volume.value, .none), of: "x")
+        expect(back == volume)
+    }
+
+    @Test func aDamagedValueIsNamed() throws {
+        let value = try volume().value
+        for length in 0..<value.count {
+            let refusal = failure { _ = try VolumeRecord(MetaValue(Array(value[..<length]), .none), of: "volume/x") }
+            expect(refusal?.status == .damaged && refusal?.detail.contains("volume/x") == true, "cut to \(length)")
+        }
+        expect(failure { _ = try VolumeRecord(MetaValue(value + [0], .none), of: "x") }?.status == .damaged)
+        expect(failure { _ = try VolumeRecord(MetaValue([2] + value.dropFirst(), .none), of: "x") }?.status == .wrongVersion)
+        var none = try volume()
+        none.entries[0].state = .stale
+        none.entries[1].state = .stale
+        expect(failure { _ = try VolumeRecord(MetaValue(none.value, .none), of: "x") }?.detail.contains("no member in sync") == true)
+    }
+}
