@@ -67,7 +67,7 @@ extension VolumeEngine {
     }
 
     /// An operation whose user has the result, or will get an error; one that makes members equal goes on all the same.
-    private func hasFailed(_ operation: Int) -> Bool {
+    func hasFailed(_ operation: Int) -> Bool {
         operations.at(operation).pointee.status != .ok && operations.at(operation).pointee.phase != .rewrite
     }
 
@@ -127,21 +127,30 @@ extension VolumeEngine {
         }
     }
 
-    /// Whether the kernel may touch memory of the operation's user. Slow.
+    /// Whether the kernel touches memory of the operation's user, or will when an answer comes. Slow.
     func isPinned(_ operation: Int) -> Bool {
         for peer in 0..<peers.count where peers.at(peer).pointee.phase != .detached {
             for index in 0..<peers.at(peer).pointee.requests.capacity {
                 let request = peers.at(peer).pointee.requests.at(index)
-                guard request.pointee.state != .free, request.pointee.isPinned, request.pointee.part != SlotList.none else { continue }
+                let mayArrive = request.pointee.state == .inFlight && request.pointee.opcode == .read
+                guard request.pointee.state != .free, request.pointee.isPinned || mayArrive, request.pointee.part != SlotList.none else {
+                    continue
+                }
                 if parts.at(request.pointee.part).pointee.operation == operation { return true }
             }
         }
         return false
     }
 
+    /// What nobody waits for with success any more is not sent again.
     private mutating func settleGhosts(_ peer: Int) {
-        for index in 0..<peers.at(peer).pointee.requests.capacity
-        where peers.at(peer).pointee.requests.at(index).pointee.state == .ghost {
+        for index in 0..<peers.at(peer).pointee.requests.capacity {
+            let request = peers.at(peer).pointee.requests.at(index)
+            guard request.pointee.state == .ghost || request.pointee.state == .unanswered, request.pointee.part != SlotList.none else {
+                continue
+            }
+            let operation = parts.at(request.pointee.part).pointee.operation
+            guard request.pointee.state == .ghost || hasFailed(operation) else { continue }
             marks.hit(.ghostSettled)
             drop(peer, request: index)
         }
@@ -158,6 +167,7 @@ extension VolumeEngine {
                     "request \(index) survived in state \(state.pointee.requests.at(index).pointee.state)")
                 marks.hit(.resentWrite)
                 state.pointee.requests.at(index).pointee.isDurable = true
+                state.pointee.requests.at(index).pointee.isRepeated = true
                 sendLater(peer, index)
             }
             part = order.unfinished.next(after: part)
@@ -186,7 +196,7 @@ extension VolumeEngine {
                 marks.hit(.powerLostWithNothingAtRisk)
                 return
             }
-            if table.couldDo(without: peer, { _ in true }) { return taint(peer) }
+            if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
         }
         powerLost()
     }

@@ -59,13 +59,16 @@ extension VolumeEngine {
     /// The MDT has refused, for good as things are: somebody else would be needed.
     public mutating func exclusionRefused(_ peer: Int) {
         peers.at(peer).pointee.isExclusionAsked = false
-        if peers.at(peer).pointee.isTainted, !table.couldDo(without: peer, { _ in true }) {
-            peers.at(peer).pointee.isTainted = false
-            powerLost()
-        } else {
-            exclusionCheckAt = min(exclusionCheckAt, now + VolumeEngine.exclusionRecheck)
-        }
+        if peers.at(peer).pointee.isTainted { reconsider(tainted: peer) }
+        exclusionCheckAt = min(exclusionCheckAt, now + VolumeEngine.exclusionRecheck)
         settle()
+    }
+
+    /// What it may have lost nobody else in sync has any more: then it is lost, as with a single OST.
+    private mutating func reconsider(tainted peer: Int) {
+        if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return }
+        peers.at(peer).pointee.isTainted = false
+        powerLost()
     }
 
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
@@ -78,7 +81,10 @@ extension VolumeEngine {
             return settle()
         }
         tableNext = new
-        for peer in 0..<peers.count { peers.at(peer).pointee.stampWanted = new.isUsed(peer) ? new.number : 0 }
+        for peer in 0..<peers.count {
+            peers.at(peer).pointee.stampWanted = new.isUsed(peer) ? new.number : 0
+            if peers.at(peer).pointee.isTainted, new.isUsed(peer) { reconsider(tainted: peer) }
+        }
         stampsChanged()
         pump()
         settle()
@@ -91,6 +97,7 @@ extension VolumeEngine {
             let state = peers.at(peer)
             guard state.pointee.stampWanted > 0, state.pointee.phase == .attached, !state.pointee.isStampInFlight else { continue }
             state.pointee.isStampInFlight = control(peer, .stamp, .stamp)
+            state.pointee.stampSent = mapNumber
         }
     }
 

@@ -40,6 +40,13 @@ extension VolumeEngine {
         var used = 0
         var unfinished = 0
         var named = 0
+        var requests = [Int](repeating: 0, count: parts.capacity)
+        for peer in 0..<peers.count {
+            for index in 0..<peers.at(peer).pointee.requests.capacity {
+                let request = peers.at(peer).pointee.requests.at(index)
+                if request.pointee.state != .free, request.pointee.part != SlotList.none { requests[request.pointee.part] += 1 }
+            }
+        }
         for index in 0..<parts.capacity where parts.at(index).pointee.state != .free {
             let part = parts.at(index)
             used += 1
@@ -48,16 +55,12 @@ extension VolumeEngine {
                 unfinished += 1
                 invariant(order.unfinished.contains(index), "write \(index) is missing in the order of writes")
             }
-            var requests = 0
-            for peer in 0..<peers.count {
-                for request in 0..<peers.at(peer).pointee.requests.capacity {
-                    let slot = peers.at(peer).pointee.requests.at(request)
-                    if slot.pointee.state != .free, slot.pointee.state != .abandoned, slot.pointee.part == index { requests += 1 }
-                }
-            }
-            invariant(requests == part.pointee.requests, "part \(index) counts \(part.pointee.requests) requests, has \(requests)")
             invariant(
-                part.pointee.state == .held || requests > 0 || retries.contains(index), "part \(index) waits for nothing and does nothing")
+                requests[index] == part.pointee.requests,
+                "part \(index) counts \(part.pointee.requests) requests, has \(requests[index])")
+            invariant(
+                part.pointee.state == .held || requests[index] > 0 || retries.contains(index),
+                "part \(index) waits for nothing and does nothing")
             invariant(
                 part.pointee.state != .held || operations.at(part.pointee.operation).pointee.hasHeld, "part \(index) is held by nobody")
         }

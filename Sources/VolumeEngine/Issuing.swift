@@ -29,7 +29,11 @@ extension VolumeEngine {
 
     private mutating func sendRetry(_ part: Int) {
         let slot = parts.at(part)
-        if slot.pointee.changesBlocks {
+        if hasFailed(slot.pointee.operation) {
+            retries.remove(part)
+            slot.pointee.status = operations.at(slot.pointee.operation).pointee.status
+            partEnded(part)
+        } else if slot.pointee.changesBlocks {
             guard roomForWrite(table.range(ofChunk: slot.pointee.block >> chunkShift)) > 0 else { return }
             retries.remove(part)
             sendToAll(part)

@@ -59,6 +59,8 @@ struct Peer: ~Copyable {
     var delayed = SlotList(capacity: Limits.requestsPerConnectionMax + Peer.controlRequests)
     var sender = FrameSender(capacity: piecesMax)
     var receiver = FrameReceiver()
+    /// Where the payload goes that is being received, until it is complete.
+    let receivePieces = UnsafeMutablePointer<IOVector>.allocate(capacity: Peer.piecesPerRequestMax)
     var session: UInt64 = 0
     var handle: UInt32 = 0
     var boot = Identifier.zero
@@ -98,6 +100,9 @@ struct Peer: ~Copyable {
     /// A map number that must be on its stable media before anything goes on; 0 for none.
     var stampWanted: UInt64 = 0
     var isStampInFlight = false
+    var stampSent: UInt64 = 0
+
+    deinit { receivePieces.deallocate() }
 
     mutating func attach(_ attachment: Attachment, now: Instant) {
         phase = .attached

@@ -82,10 +82,10 @@ extension VolumeEngine {
             throw Failure(.malformed, "\(header.blockCount) blocks came for a read of \(part.pointee.blockCount)")
         }
         parts.checks(request.pointee.part).copyMemory(from: base, byteCount: checks.count)
-        _ = pieces(of: request.pointee.part, into: receivePieces)
+        _ = pieces(of: request.pointee.part, into: peers.at(peer).pointee.receivePieces)
         request.pointee.isReceiving = true
         peers.at(peer).pointee.receiving = index
-        peers.at(peer).pointee.receiver.takePayload(into: receivePieces)
+        peers.at(peer).pointee.receiver.takePayload(into: peers.at(peer).pointee.receivePieces)
     }
 
     private mutating func payloadArrived(_ peer: Int) {
@@ -94,8 +94,8 @@ extension VolumeEngine {
         let part = request.pointee.part
         peers.at(peer).pointee.receiving = SlotList.none
         request.pointee.isReceiving = false
-        let count = pieces(of: part, into: receivePieces)
-        let isIntact = mutated(.skipsCheck) || Payload.matches(receivePieces, count, checks: parts.checks(part))
+        let count = pieces(of: part, into: peers.at(peer).pointee.receivePieces)
+        let isIntact = mutated(.skipsCheck) || Payload.matches(peers.at(peer).pointee.receivePieces, count, checks: parts.checks(part))
         if isIntact { deliverEdges(of: part) }
         answered(peer, index, isIntact ? .ok : .checksumMismatch)
     }
@@ -169,7 +169,9 @@ extension VolumeEngine {
             concludeControl(peer, index, status)
         case .stamp:
             peers.at(peer).pointee.isStampInFlight = false
-            if status == .ok { peers.at(peer).pointee.stampWanted = 0 }
+            if status == .ok, peers.at(peer).pointee.stampSent >= peers.at(peer).pointee.stampWanted {
+                peers.at(peer).pointee.stampWanted = 0
+            }
             concludeControl(peer, index, status)
             stampsChanged()
         case .close:
@@ -184,7 +186,15 @@ extension VolumeEngine {
         let part = parts.at(request.pointee.part)
         let changesBlocks = request.pointee.changesBlocks
         let isAlone = table.membersPerPlacement == 1
-        switch Verdict(status, request.pointee.opcode, mismatches: part.pointee.mismatches, isAlone: isAlone) {
+        var verdict = Verdict(status, request.pointee.opcode, mismatches: part.pointee.mismatches, isAlone: isAlone)
+        if hasFailed(part.pointee.operation) {
+            // Its memory may be the user's again: nothing is sent any more.
+            switch verdict {
+            case .again, .elsewhere, .later, .refreshMap: verdict = .failed
+            case .done, .reconnect, .expired, .fenced, .failed: break
+            }
+        }
+        switch verdict {
         case .done: succeeded(peer, index)
         case .again:
             marks.hit(changesBlocks ? .writeMismatchRetried : .readMismatchRetried)
@@ -290,9 +300,10 @@ extension VolumeEngine {
         requestEnded(peer, index)
     }
 
-    /// The member has not done it and will not.
+    /// The member has not done it and will not, unless it did in an earlier session.
     private mutating func refused(_ peer: Int, _ index: Int, _ status: Status) {
         let part = peers.at(peer).pointee.requests.at(index).pointee.part
+        if peers.at(peer).pointee.requests.at(index).pointee.isRepeated { parts.at(part).pointee.isUncertain = true }
         if parts.at(part).pointee.status == .ok { parts.at(part).pointee.status = status }
         requestEnded(peer, index)
     }
@@ -319,7 +330,9 @@ extension VolumeEngine {
             } else if part.pointee.sent.nonzeroBitCount > 1, part.pointee.taken != 0 || part.pointee.isUncertain {
                 return hold(index)
             } else {
-                order.end(index)
+                // One that never went out has no sequence.
+                if part.pointee.sequence > 0 { order.end(index) }
+                if owner.pointee.hasHeld { owner.pointee.needsRewrite = true }
                 advanceMark()
             }
         } else if part.pointee.purpose == .flush, status == .ok {

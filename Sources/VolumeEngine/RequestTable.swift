@@ -29,6 +29,8 @@ struct RequestSlot {
     var purpose = Purpose.part
     var opcode = Opcode.ping
     var isDurable = false
+    /// It was sent in a session before: the peer may have it although it refuses it now.
+    var isRepeated = false
     /// Pieces of it are in the send queue, so the kernel may read its memory.
     var isSending = false
     /// Its payload is being received into the user's memory.
@@ -84,6 +86,7 @@ struct RequestTable: ~Copyable {
         slot.pointee.purpose = purpose
         slot.pointee.opcode = opcode
         slot.pointee.isDurable = false
+        slot.pointee.isRepeated = false
         slot.pointee.serial &+= 1
         slot.pointee.part = part
         slot.pointee.member = 0

@@ -46,9 +46,8 @@ public struct VolumeEngine: ~Copyable {
     var order: WriteOrder
     var unflushed = Unflushed()
     var effects: EffectBuffer
-    /// The payload being sent, while its pieces are made; the one being received, until it is complete.
+    /// The payload being sent, while its pieces are made.
     let sendPieces: UnsafeMutablePointer<IOVector>
-    let receivePieces: UnsafeMutablePointer<IOVector>
 
     /// Why nothing works any more; `ok` while it does.
     var deadStatus = Status.ok
@@ -80,12 +79,10 @@ public struct VolumeEngine: ~Copyable {
         effects = EffectBuffer(capacity: 2 * slots + 16)
         for peer in 0..<table.peerCount { peers.at(peer).pointee.isUsed = table.isUsed(peer) }
         sendPieces = .allocate(capacity: Peer.piecesPerRequestMax)
-        receivePieces = .allocate(capacity: Peer.piecesPerRequestMax)
     }
 
     deinit {
         sendPieces.deallocate()
-        receivePieces.deallocate()
     }
 
     /// Operations whose blocks are not free yet, reported ones included.
