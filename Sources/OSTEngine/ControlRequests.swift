@@ -55,6 +55,7 @@ extension OSTEngine {
         guard store.objectCount < Limits.objectsMax else {
             throw Failure(.overloaded, "this OST has \(Limits.objectsMax) volumes, the most it can have")
         }
+        // The map number stays: not 0, it says that the object belongs to a cluster, before its first writer does.
         record.generation = 0
         controls[slot] = .create(name: record.name)
         submittedControl(slot, nil, store.create(tag: slot, record), "creating '\(record.name)'")
@@ -174,8 +175,8 @@ extension OSTEngine {
         var failure = Failure(status)
         switch control {
         case .create(let name): failure.detail = "creating '\(name)': \(status.sentence)"
-        case .raise(let message, let generation):
-            if status == .ok { return raised(slot, object, message, generation) }
+        case .raise(let message, let old, let new):
+            if status == .ok { return raised(slot, object, message, from: old, to: new) }
             failure.detail = "opening '\(message.name)': \(status.sentence)"
         case .takeOver(let message):
             if status == .ok { return tookOver(slot, object) }

@@ -81,6 +81,12 @@ extension OSTEngine {
         return found
     }
 
+    /// Every open handle of an object refuses maps below the object's from here on.
+    mutating func raiseMaps(_ object: ObjectNumber) {
+        let map = store.record(of: object).map
+        for reference in openHandles(of: object) { connections[reference.connection].handles[reference.index].map = map }
+    }
+
     /// Requests of a connection that the store does not have yet and that address this handle end with `status`.
     mutating func refuseUnsubmitted(_ reference: HandleReference, _ status: Status) {
         let connection = connections + reference.connection

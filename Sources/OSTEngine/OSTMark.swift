@@ -15,6 +15,9 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case checksumMismatch
     case busyRefused
     case openForced
+    case fencedByNumber
+    case clusterRefused
+    case staleMap
     case writerFenced
     case writerReturned
     case staleSession

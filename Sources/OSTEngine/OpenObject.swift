@@ -18,7 +18,7 @@ struct OpenObject {
 /// A control request in the store.
 enum Control {
     case create(name: String)
-    case raise(OpenRequest, generation: UInt64)
+    case raise(OpenRequest, from: UInt64, to: UInt64)
     case takeOver(OpenRequest)
     case remove(name: String)
     case resize(bytes: UInt64)

@@ -124,5 +124,8 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         let message = OpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 0x0102_0304_0506_0708, low: 0x1112_1314_1516_1718))
         let hex = message.encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         #expect(hex == "0300766d31" + "01" + "01020304050607081112131415161718")
+        let all = OpenRequest(name: "v", flags: [.write, .force, .settle, .fence])
+        #expect(all.encoded[3] == 15)
+        #expect(OpenRequest(name: "v", flags: [.write, .fence]).encoded[3] == 9)
     }
 }
