@@ -19,7 +19,7 @@ extension OSTEngine {
             case .remove: try remove(slot, try NameRequest(decoding: meta))
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
-            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .event:
+            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .event:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

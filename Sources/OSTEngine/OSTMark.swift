@@ -18,6 +18,7 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case fencedByNumber
     case clusterRefused
     case staleMap
+    case doubtsPaged
     case writerFenced
     case writerReturned
     case staleSession

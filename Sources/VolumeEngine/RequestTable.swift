@@ -57,7 +57,8 @@ struct RequestSlot {
     var changesBlocks: Bool {
         switch opcode {
         case .write, .writeZeroes, .discard: true
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .flush, .mark, .event: false
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .event: false
+        case .read, .flush, .mark, .doubts: false
         }
     }
 }

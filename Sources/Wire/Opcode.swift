@@ -26,6 +26,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     /// Carries the completion mark, and nothing else.
     case mark = 21
 
+    // Members of a cluster's volume.
+    /// Lists what earlier generations left in doubt.
+    case doubts = 22
+
     // From the server, unasked.
     case event = 32
 }

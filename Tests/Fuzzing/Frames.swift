@@ -95,6 +95,7 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(StatReply.self, body)
     read(ListReply.self, body)
     read(StatisticsReply.self, body)
+    read(DoubtsReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -112,6 +112,11 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         try roundTrip(OpenRequest(name: "vm1", flags: [.write, .settle], nonce: Identifier(high: 3, low: 4)))
         try roundTrip(OpenReply(object: object, highest: Version(generation: 7, sequence: 8), doubts: 9))
         try roundTrip(NameRequest(name: "a/b"))
+        let range = DoubtRange(
+            part: PartAddress(chunk: 1, member: 2, incarnation: 3), firstBlock: 4, blockCount: 5,
+            version: Version(generation: 6, sequence: 7))
+        try roundTrip(DoubtsReply(ranges: [range, range]))
+        #expect(range.encoded.count == DoubtRange.encodedBytes)
         try roundTrip(StatReply(object: object, mappedBlocks: 10, hasWriter: true))
         try roundTrip(ListReply(objects: [StatReply(object: object, mappedBlocks: 1, hasWriter: false)]))
         try roundTrip(
@@ -127,5 +132,15 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         let all = OpenRequest(name: "v", flags: [.write, .force, .settle, .fence])
         #expect(all.encoded[3] == 15)
         #expect(OpenRequest(name: "v", flags: [.write, .fence]).encoded[3] == 9)
+    }
+
+    @Test func goldenBytesOfDoubts() {
+        let range = DoubtRange(
+            part: PartAddress(chunk: 0x0102_0304, member: 0x1112, incarnation: 0x2122_2324_2526_2728), firstBlock: 0x3132_3334,
+            blockCount: 0x4142_4344, version: Version(generation: 0x5152_5354_5556_5758, sequence: 0x6162_6364_6566_6768))
+        let hex = DoubtsReply(ranges: [range]).encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
+        #expect(
+            hex == "0100" + "04030201" + "1211" + "2827262524232221" + "34333231" + "44434241" + "5857565554535251" + "6867666564636261")
+        #expect(Opcode.doubts.rawValue == 22)
     }
 }

@@ -1,0 +1,21 @@
+import Base
+import PartStore
+import Wire
+
+/// What only members of a cluster's volume are asked.
+extension OSTEngine {
+    /// Entries in doubt looked at for one answer: about 100 µs of this thread.
+    static let doubtsPerReplyMax = 4096
+
+    /// What earlier generations left in doubt, for the writer that has to make the members equal.
+    mutating func doubts(_ slot: UInt32) {
+        let status = admit(slot, .writes)
+        guard status == .ok else { return answer(slot, status) }
+        guard takeBuffer(slot, blockCount: 1) else { return answer(slot, Failure(.overloaded, "no memory for a list now; try again")) }
+        let (ranges, next) = store.orphans(
+            of: requests[slot].pointee.object, from: requests[slot].pointee.header.argument, rangesMax: DoubtsReply.rangesMax,
+            entriesMax: OSTEngine.doubtsPerReplyMax)
+        if next != 0 { hit(.doubtsPaged) }
+        answerFromBuffer(slot, body: DoubtsReply(ranges: ranges).encoded, argument: next)
+    }
+}
