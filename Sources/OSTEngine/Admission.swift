@@ -32,7 +32,8 @@ extension OSTEngine {
         } else if access == .writes {
             return .readOnly
         }
-        if header.map < handle.pointee.map { return .staleMap }
+        // Of two stamps the one with the smaller number may come later: it has nothing to do.
+        if header.map < handle.pointee.map, header.opcode != .stamp { return .staleMap }
         return .ok
     }
 

@@ -18,4 +18,18 @@ extension OSTEngine {
         if next != 0 { hit(.doubtsPaged) }
         answerFromBuffer(slot, body: DoubtsReply(ranges: ranges).encoded, argument: next)
     }
+
+    /// A new map number: whoever sends a smaller one from the answer on, on whichever handle, hears that the map has changed. What was
+    /// admitted before goes on. It does not wait for other changes of the object: the log has an order.
+    mutating func stamp(_ slot: UInt32) {
+        let status = admit(slot, .writes)
+        guard status == .ok else { return answer(slot, status) }
+        let (object, map) = (requests[slot].pointee.object, requests[slot].pointee.header.map)
+        guard store.record(of: object).map > 0 else {
+            return answer(slot, Failure(.invalidArgument, "the object belongs to no cluster and has no map"))
+        }
+        hit(.mapStamped)
+        controls[slot] = .stamp(map: map)
+        submittedControl(slot, nil, store.stamp(tag: slot, object, map: map), "stamping map \(map)")
+    }
 }

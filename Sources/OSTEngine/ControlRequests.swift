@@ -19,7 +19,7 @@ extension OSTEngine {
             case .remove: try remove(slot, try NameRequest(decoding: meta))
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
-            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .event:
+            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .event:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {
@@ -187,10 +187,16 @@ extension OSTEngine {
         case .resize(let bytes):
             if status == .ok { resized(slot, object, bytes) }
             failure.detail = "resizing to \(bytes) bytes: \(status.sentence)"
+        case .stamp(let map):
+            // It may have been removed by a request behind this one.
+            if status == .ok, store.exists(object) { raiseMaps(object) }
+            failure.detail = "stamping map \(map): \(status.sentence)"
         }
         if status == .ok { answer(slot, .ok) } else { answer(slot, failure) }
-        if case .create = control { return }
-        changeEnded(object)
+        switch control {
+        case .create, .stamp: break
+        case .raise, .takeOver, .remove, .resize: changeEnded(object)
+        }
     }
 
     /// Handles of the object learn the size, and everyone but who asked is told.

@@ -39,6 +39,7 @@ extension OSTEngine {
         case .writeZeroes, .discard: zero(slot)
         case .mark: mark(slot)
         case .doubts: doubts(slot)
+        case .stamp: stamp(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
         case .event: unreachable("an event was taken for a request")

@@ -19,6 +19,7 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case clusterRefused
     case staleMap
     case doubtsPaged
+    case mapStamped
     case writerFenced
     case writerReturned
     case staleSession

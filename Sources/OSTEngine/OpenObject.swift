@@ -22,6 +22,8 @@ enum Control {
     case takeOver(OpenRequest)
     case remove(name: String)
     case resize(bytes: UInt64)
+    /// Keeps no other change of its object waiting.
+    case stamp(map: UInt64)
 }
 
 /// A control request that is not yet in the store.

@@ -60,7 +60,7 @@ extension OSTEngine {
                 reply.mark = store.durableSequence(of: request.pointee.object)
             }
         case .event: reply.argument = request.pointee.header.argument
-        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .doubts: break
+        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .doubts, .stamp: break
         }
         return reply
     }

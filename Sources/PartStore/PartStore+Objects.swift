@@ -69,6 +69,15 @@ extension PartStore {
         return .ok
     }
 
+    /// The object's map number is durably at least `map` when this finishes. Nothing else waits for it or is refused.
+    public mutating func stamp(tag: UInt32, _ object: ObjectNumber, map: UInt64) -> Status {
+        if hasFailed { return .diskFailed }
+        guard exists(object) else { return .notFound }
+        guard let index = slots.take(tag: tag) else { return .overloaded }
+        putMap(map, object, index)
+        return .ok
+    }
+
     /// A record for a map number above the object's. For one that it has nothing is written, and still waited for what was: that may not
     /// be durable yet.
     private mutating func putMap(_ map: UInt64, _ object: ObjectNumber, _ index: UInt32) {

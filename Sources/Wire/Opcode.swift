@@ -29,6 +29,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     // Members of a cluster's volume.
     /// Lists what earlier generations left in doubt.
     case doubts = 22
+    /// Raises the map number.
+    case stamp = 23
 
     // From the server, unasked.
     case event = 32

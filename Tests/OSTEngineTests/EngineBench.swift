@@ -26,6 +26,8 @@ final class EngineBench: CompletionSink {
     private var timerAt = Instant.never
     /// Disk operations are kept back while set.
     var holdsDisk = false
+    /// Flushes are kept back while set, and released with the rest.
+    var holdsFlushes = false
     /// Disk operations end in an error while set.
     var failsDisk = false
     private var held: [StoreEffect] = []
@@ -127,7 +129,7 @@ final class EngineBench: CompletionSink {
             engine.disconnected(id)
             return true
         case .store(let effect):
-            if holdsDisk {
+            if holdsDisk || (holdsFlushes && isFlush(effect)) {
                 hold(effect)
             } else {
                 var list: [IOVector] = []
@@ -142,6 +144,10 @@ final class EngineBench: CompletionSink {
         return false
     }
 
+    private func isFlush(_ effect: StoreEffect) -> Bool {
+        if case .diskFlush = effect { true } else { false }
+    }
+
     private func hold(_ effect: StoreEffect) {
         held.append(effect)
         if case .diskWrite(_, _, let first, let count) = effect {
@@ -153,9 +159,10 @@ final class EngineBench: CompletionSink {
 
     func releaseDisk() {
         holdsDisk = false
-        for (effect, list) in zip(held, heldVectors) { perform(effect, list) }
+        let (effects, lists) = (held, heldVectors)
         held = []
         heldVectors = []
+        for (effect, list) in zip(effects, lists) { perform(effect, list) }
     }
 
     private func perform(_ effect: StoreEffect, _ list: [IOVector]) {

@@ -185,7 +185,7 @@ import Wire
         case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
         case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded
-        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .event: break
+        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .event: break
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.
         if opcode == .hello || opcode == .event || opcode == .close, random.next() % 64 != 0 { return }

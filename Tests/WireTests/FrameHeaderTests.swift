@@ -141,6 +141,6 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         let hex = DoubtsReply(ranges: [range]).encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         #expect(
             hex == "0100" + "04030201" + "1211" + "2827262524232221" + "34333231" + "44434241" + "5857565554535251" + "6867666564636261")
-        #expect(Opcode.doubts.rawValue == 22)
+        #expect(Opcode.doubts.rawValue == 22 && Opcode.stamp.rawValue == 23)
     }
 }
