@@ -15,7 +15,7 @@ extension OSTEngine {
         let (ranges, next) = store.orphans(
             of: requests[slot].pointee.object, from: requests[slot].pointee.header.argument, rangesMax: DoubtsReply.rangesMax,
             entriesMax: OSTEngine.doubtsPerReplyMax)
-        if next != 0 { hit(.doubtsPaged) }
+        if !ranges.isEmpty { hit(.doubtsListed) }
         answerFromBuffer(slot, body: DoubtsReply(ranges: ranges).encoded, argument: next)
     }
 

@@ -18,7 +18,7 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case fencedByNumber
     case clusterRefused
     case staleMap
-    case doubtsPaged
+    case doubtsListed
     case mapStamped
     case writerFenced
     case writerReturned

@@ -99,7 +99,7 @@ import Wire
         let second = try client.open("vm1", fence, generation: 2, map: 1)
         let (ranges, pages) = try all(client, second)
         #expect(ranges == expected && pages == 2)
-        #expect(bench.engine.marks.contains(.doubtsPaged))
+        #expect(bench.engine.marks.contains(.doubtsListed))
         // More entries of one version than are looked at for one answer.
         for part in 0..<UInt32(5) {
             let zeroed = try client.call(.writeZeroes) {
