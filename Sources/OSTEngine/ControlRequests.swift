@@ -19,7 +19,8 @@ extension OSTEngine {
             case .remove: try remove(slot, try NameRequest(decoding: meta))
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
-            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .event:
+            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
+                .event:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {
@@ -213,8 +214,8 @@ extension OSTEngine {
     }
 
     /// Ends an open that was in the store, whether or not its handle could be made.
-    mutating func finishOpen(_ slot: UInt32, _ object: ObjectNumber, writes: Bool) {
-        answerOpen(slot, object, writes: writes)
+    mutating func finishOpen(_ slot: UInt32, _ object: ObjectNumber, _ kind: HandleKind) {
+        answerOpen(slot, object, kind)
         changeEnded(object)
     }
 }

@@ -40,6 +40,8 @@ extension OSTEngine {
         case .mark: mark(slot)
         case .doubts: doubts(slot)
         case .stamp: stamp(slot)
+        case .changed: changed(slot, meta)
+        case .checks: checks(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
         case .event: unreachable("an event was taken for a request")

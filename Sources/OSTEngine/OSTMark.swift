@@ -20,6 +20,10 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case staleMap
     case doubtsListed
     case mapStamped
+    case recoveryOpened
+    case recoveryReplaced
+    case changesListed
+    case checksListed
     case writerFenced
     case writerReturned
     case staleSession

@@ -7,6 +7,7 @@ struct OpenObject {
     /// Handles in state `open`, those that only read included.
     var handles = 0
     var writer: HandleReference?
+    var recoverer: HandleReference?
     /// The newest session of the current generation's writer.
     var session: UInt64 = 0
     /// Of the raise that led to the current generation; zero when there was none, or it named no nonce.

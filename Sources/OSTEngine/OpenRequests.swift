@@ -28,12 +28,17 @@ extension OSTEngine {
             try fence(slot, object, message)
         } else if message.flags.contains(.write) {
             try openForWriting(slot, object, message)
+        } else if message.flags.contains(.recover) {
+            try recover(slot, object, message)
         } else {
-            answerOpen(slot, object, writes: false)
+            answerOpen(slot, object, .reads)
         }
     }
 
     private func check(_ message: OpenRequest, _ header: FrameHeader) throws(Failure) {
+        guard !message.flags.contains(.recover) || message.flags == .recover && header.map > 0 else {
+            throw Failure(.invalidArgument, "recovering '\(message.name)' is no open for writing, and names a map")
+        }
         guard message.flags.contains(.fence) else { return }
         guard message.flags.contains(.write), !message.flags.contains(.settle), header.generation > 0, header.map > 0 else {
             throw Failure(
@@ -80,12 +85,24 @@ extension OSTEngine {
         }
         // Of an object without a map the generations were raised here: an equal one is not this writer's.
         guard header.generation == record.generation, record.map > 0 else { throw fenced(message) }
-        guard header.map >= record.map else {
-            hit(.staleMap)
-            throw Failure(
-                .staleMap, "map \(header.map) of '\(message.name)' is older than \(record.map); ask the metadata server for the newest")
-        }
+        try refuseStaleMap(message, header, record)
         try comeBack(slot, object, message)
+    }
+
+    /// Raises nothing and waits for nothing. One at a time: the newest is the one that the MDT has asked for.
+    private mutating func recover(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        let record = store.record(of: object)
+        guard record.map > 0 else {
+            throw Failure(.invalidArgument, "'\(message.name)' belongs to no cluster; there is nothing to recover it from")
+        }
+        try refuseStaleMap(message, requests[slot].pointee.header, record)
+        hit(.recoveryOpened)
+        if let old = objects[object]?.recoverer {
+            hit(.recoveryReplaced)
+            setHandle(old, .replaced)
+            refuseUnsubmitted(old, .staleSession)
+        }
+        answerOpen(slot, object, .recovers)
     }
 
     /// The writer of the current generation, on another connection.
@@ -104,6 +121,13 @@ extension OSTEngine {
 
     private func fenced(_ message: OpenRequest) -> Failure {
         Failure(.fenced, "'\(message.name)' was opened for writing by another client since; open it anew")
+    }
+
+    private mutating func refuseStaleMap(_ message: OpenRequest, _ header: FrameHeader, _ record: ObjectRecord) throws(Failure) {
+        guard header.map < record.map else { return }
+        hit(.staleMap)
+        throw Failure(
+            .staleMap, "map \(header.map) of '\(message.name)' is older than \(record.map); ask the metadata server for the newest")
     }
 
     private func staleSession(_ message: OpenRequest, _ header: FrameHeader, _ known: OpenObject) -> Failure {
@@ -152,7 +176,7 @@ extension OSTEngine {
             }
         }
         raiseMaps(object)
-        finishOpen(slot, object, writes: true)
+        finishOpen(slot, object, .writes)
     }
 
     private mutating func takeOver(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) {
@@ -168,14 +192,14 @@ extension OSTEngine {
 
     mutating func tookOver(_ slot: UInt32, _ object: ObjectNumber) {
         raiseMaps(object)
-        finishOpen(slot, object, writes: true)
+        finishOpen(slot, object, .writes)
     }
 
-    mutating func answerOpen(_ slot: UInt32, _ object: ObjectNumber, writes: Bool) {
+    mutating func answerOpen(_ slot: UInt32, _ object: ObjectNumber, _ kind: HandleKind) {
         let request = requests[slot]
         let index = request.pointee.connection
         guard connections[index].state == .ready else { return answer(slot, .closed) }
-        guard let reference = makeHandle(index, object, writes: writes, session: request.pointee.header.session) else {
+        guard let reference = makeHandle(index, object, kind, session: request.pointee.header.session) else {
             hit(.handleLimit)
             return answer(slot, .overloaded)
         }

@@ -29,7 +29,8 @@ extension OSTEngine {
     /// A body too large for the slot's own memory goes out of its buffer.
     mutating func answerFromBuffer(_ slot: UInt32, body: [UInt8], argument: UInt64 = 0) {
         let start = buffers.payload(of: requests[slot].pointee.buffer) - BufferPool.prefixBytes
-        invariant(FrameHeader.bytes + body.count <= BufferPool.Class.small.bytes, "a body of \(body.count) bytes does not fit a buffer")
+        let room = buffers.classOf(requests[slot].pointee.buffer).bytes - FrameHeader.bytes
+        invariant(body.count <= room, "a body of \(body.count) bytes does not fit a buffer with room for \(room)")
         var reply = replyHeader(slot, .ok)
         reply.argument = argument
         queue(slot, &reply, at: start, body: body, holdsBody: true)
@@ -60,7 +61,8 @@ extension OSTEngine {
                 reply.mark = store.durableSequence(of: request.pointee.object)
             }
         case .event: reply.argument = request.pointee.header.argument
-        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .doubts, .stamp: break
+        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read: break
+        case .doubts, .stamp, .changed, .checks: break
         }
         return reply
     }

@@ -26,7 +26,7 @@ extension OSTEngine {
         case .read where status == .ok: answerRead(slot)
         case .read, .write, .writeZeroes, .discard, .flush: answer(slot, status)
         case .create, .open, .remove, .resize, .stamp: finishControl(slot, status)
-        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .event:
+        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .changed, .checks, .event:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

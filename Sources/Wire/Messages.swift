@@ -104,6 +104,8 @@ public struct OpenRequest: Message {
         public static let settle = Flags(rawValue: 4)
         /// For writing, as a member of a cluster's volume: the MDT has raised the generation, and header names it and the map.
         public static let fence = Flags(rawValue: 8)
+        /// Alone: for the recovery of a member of a cluster's volume.
+        public static let recover = Flags(rawValue: 16)
     }
 
     public var name: String

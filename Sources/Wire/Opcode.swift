@@ -31,6 +31,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case doubts = 22
     /// Raises the map number.
     case stamp = 23
+    /// Pages written since a version.
+    case changed = 24
+    /// States and checks of blocks.
+    case checks = 25
 
     // From the server, unasked.
     case event = 32

@@ -96,6 +96,9 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(ListReply.self, body)
     read(StatisticsReply.self, body)
     read(DoubtsReply.self, body)
+    read(ChangedRequest.self, body)
+    read(ChangedReply.self, body)
+    read(ChecksReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

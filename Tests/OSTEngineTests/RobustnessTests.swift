@@ -193,12 +193,14 @@ import Wire
         case .read, .writeZeroes, .discard: count = UInt32(1 + random.next() % 8)
         case .open:
             // The member of a cluster is fenced; a fence would make one of the other, too.
-            let flags = OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & (volume.map > 0 ? 15 : 7))
+            let flags = OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & (volume.map > 0 ? 31 : 23))
             meta = OpenRequest(name: volume.record.name, flags: flags).encoded
         case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
         case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded
         case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .event: break
+        case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
+        case .checks: count = UInt32(1 + random.next() % 1024)
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.
         if opcode == .hello || opcode == .event || opcode == .close, random.next() % 64 != 0 { return }
