@@ -7,9 +7,12 @@ import Wire
 /// the daemon lives on and others notice nothing (P9).
 final class Stranger {
     private static let name = "strange"
+    private static let memberName = "strange-member"
     private let world: SimWorld
     private unowned let run: ClusterRun
     private var isWorking = true
+    /// Of the object that is a member of a cluster's volume; it gives them out itself.
+    private var memberGeneration: UInt64 = 0
 
     init(_ run: ClusterRun) {
         self.run = run
@@ -27,7 +30,7 @@ final class Stranger {
         while isWorking {
             await operations.sleep(.milliseconds(run.universe.choices.between(1, 1_500)))
             guard isWorking else { return }
-            let choice = run.universe.choices.below(14)
+            let choice = run.universe.choices.below(16)
             world.spawn { [self] in
                 guard let connection = await RawConnection.open(world) else { return }
                 await play(choice, connection)
@@ -50,6 +53,7 @@ final class Stranger {
             await connection.waitForEnd()
         case 5: if await connection.hello() { await connection.waitForEnd() }
         case 6: await crowd()
+        case 14, 15: await misuseMember(connection)
         case _: await misuse(choice, connection)
         }
     }
@@ -106,6 +110,81 @@ final class Stranger {
         }
     }
 
+    // With a member of a cluster's volume
+
+    /// Two writers after each other, what a third may not do, and the first one who does not stop. At last everything is rewritten and
+    /// marked, or orphans would fill the store.
+    private func misuseMember(_ connection: RawConnection) async {
+        guard await connection.hello() else { return }
+        let record = ObjectRecord(
+            id: Identifier(high: 3, low: 4), name: Stranger.memberName, bytes: 1 << 20, map: 1, createdMilliseconds: 1)
+        _ = await connection.ask(FrameHeader(.create), record.encoded)
+        guard let old = await fence(connection, session: 5) else { return }
+        for sequence in 1...UInt64(4) { _ = await askWrite(connection, old, sequence) }
+        guard var new = await fence(connection, session: 1) else { return }
+        _ = await connection.ask(write(old, sequence: 9), checks, payload: payload)
+        for argument in [0, run.universe.choices.next(), 1] { _ = await askMember(connection, .doubts, new, argument: argument) }
+        for step in [UInt64(2), 0, 1] {
+            guard let stamped = await askMember(connection, .stamp, new, map: new.map + step) else { return }
+            if stamped.status == .ok, step == 2 {
+                _ = await connection.ask(write(new, sequence: 1), checks, payload: payload)
+                new.map += step
+            }
+        }
+        await openWrongly(connection, new)
+        guard let back = await fence(connection, session: 3, generation: new.generation) else { return }
+        for block in 0...UInt32(4) {
+            var header = write(back, sequence: UInt64(block) + 1)
+            header.firstBlock = block
+            _ = await connection.ask(header, checks, payload: payload)
+        }
+        var flush = write(back, sequence: 0)
+        flush.opcode = .flush
+        flush.payloadBytes = 0
+        flush.mark = 5
+        _ = await connection.ask(flush)
+        _ = await askMember(connection, .mark, back, mark: 5)
+    }
+
+    /// As nobody's client, with the map of the day before, and with a session of the day before.
+    private func openWrongly(_ connection: RawConnection, _ opened: FrameHeader) async {
+        let name = Stranger.memberName
+        _ = await connection.ask(FrameHeader(.open), OpenRequest(name: name, flags: [.write, .force, .settle]).encoded)
+        for (session, map) in [(UInt64(7), opened.map - 1), (1, opened.map), (7, 0)] {
+            var header = FrameHeader(.open)
+            header.session = session
+            header.generation = opened.generation
+            header.map = map
+            _ = await connection.ask(header, OpenRequest(name: name, flags: [.write, .fence]).encoded)
+        }
+    }
+
+    private func fence(_ connection: RawConnection, session: UInt64, generation: UInt64 = 0) async -> FrameHeader? {
+        memberGeneration += generation == 0 ? 1 : 0
+        var header = FrameHeader(.open)
+        header.session = session
+        header.generation = generation == 0 ? memberGeneration : generation
+        header.map = 1_000_000 + memberGeneration
+        var reply = await connection.ask(header, OpenRequest(name: Stranger.memberName, flags: [.write, .fence]).encoded)
+        guard reply?.status == .ok else { return nil }
+        reply?.session = session
+        return reply
+    }
+
+    private func askMember(
+        _ connection: RawConnection, _ opcode: Opcode, _ opened: FrameHeader, map: UInt64? = nil, argument: UInt64 = 0, mark: UInt64 = 0
+    ) async -> FrameHeader? {
+        var header = write(opened, sequence: 0)
+        header.opcode = opcode
+        header.payloadBytes = 0
+        header.map = map ?? opened.map
+        header.argument = argument
+        header.mark = mark
+        return await connection.ask(header)
+    }
+
+    // Of both
+
     private func writeOpen(_ connection: RawConnection, _ nonce: Identifier, settles: Bool, session: UInt64) async -> FrameHeader? {
         var header = FrameHeader(.open)
         header.session = session
@@ -124,6 +203,7 @@ final class Stranger {
         header.handle = opened.handle
         header.generation = opened.generation
         header.session = opened.session
+        header.map = opened.map
         header.sequence = sequence
         header.firstBlock = UInt32(run.universe.choices.below(4))
         header.blockCount = 1

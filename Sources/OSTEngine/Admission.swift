@@ -5,7 +5,12 @@ import Wire
 /// Whether a data request may go to the part store: the one place where handle, session, generation, map and range are checked.
 extension OSTEngine {
     enum Access {
-        case reads, writes
+        /// Every handle.
+        case reads
+        /// The writer's.
+        case writes
+        /// The writer's and the recovery's.
+        case asksMember
     }
 
     /// Finds the handle of a request and checks everything about it but its range.
@@ -29,10 +34,11 @@ extension OSTEngine {
             // Reads of a writer are fenced too: a successor may have written what it would no longer see.
             if header.generation < handle.pointee.generation { return .fenced }
             if header.generation > handle.pointee.generation { return .invalidArgument }
-        } else if access == .writes {
+        } else if access != .reads, !handle.pointee.recovers || access == .writes {
             return .readOnly
         }
-        if header.map < handle.pointee.map { return .staleMap }
+        // Of two stamps the one with the smaller number may come later: it has nothing to do.
+        if header.map < handle.pointee.map, header.opcode != .stamp { return .staleMap }
         return .ok
     }
 

@@ -103,6 +103,8 @@ struct Handle {
 
     var state = State.free
     var writes = false
+    /// A recovery's: what a member is asked, and what fills it.
+    var recovers = false
     var isReplicated = true
     var events: Events = []
     var number: UInt32 = 0

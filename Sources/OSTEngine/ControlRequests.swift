@@ -19,7 +19,8 @@ extension OSTEngine {
             case .remove: try remove(slot, try NameRequest(decoding: meta))
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
-            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .stamp, .event, .volumeCreate, .volumeOpen,
+            case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
+                .event, .volumeCreate, .volumeOpen,
                 .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
@@ -56,6 +57,7 @@ extension OSTEngine {
         guard store.objectCount < Limits.objectsMax else {
             throw Failure(.overloaded, "this OST has \(Limits.objectsMax) volumes, the most it can have")
         }
+        // The map number stays: not 0, it says that the object belongs to a cluster, before its first writer does.
         record.generation = 0
         controls[slot] = .create(name: record.name)
         submittedControl(slot, nil, store.create(tag: slot, record), "creating '\(record.name)'")
@@ -175,8 +177,8 @@ extension OSTEngine {
         var failure = Failure(status)
         switch control {
         case .create(let name): failure.detail = "creating '\(name)': \(status.sentence)"
-        case .raise(let message, let generation):
-            if status == .ok { return raised(slot, object, message, generation) }
+        case .raise(let message, let old, let new):
+            if status == .ok { return raised(slot, object, message, from: old, to: new) }
             failure.detail = "opening '\(message.name)': \(status.sentence)"
         case .takeOver(let message):
             if status == .ok { return tookOver(slot, object) }
@@ -187,10 +189,16 @@ extension OSTEngine {
         case .resize(let bytes):
             if status == .ok { resized(slot, object, bytes) }
             failure.detail = "resizing to \(bytes) bytes: \(status.sentence)"
+        case .stamp(let map):
+            // It may have been removed by a request behind this one.
+            if status == .ok, store.exists(object) { raiseMaps(object) }
+            failure.detail = "stamping map \(map): \(status.sentence)"
         }
         if status == .ok { answer(slot, .ok) } else { answer(slot, failure) }
-        if case .create = control { return }
-        changeEnded(object)
+        switch control {
+        case .create, .stamp: break
+        case .raise, .takeOver, .remove, .resize: changeEnded(object)
+        }
     }
 
     /// Handles of the object learn the size, and everyone but who asked is told.
@@ -207,8 +215,8 @@ extension OSTEngine {
     }
 
     /// Ends an open that was in the store, whether or not its handle could be made.
-    mutating func finishOpen(_ slot: UInt32, _ object: ObjectNumber, writes: Bool) {
-        answerOpen(slot, object, writes: writes)
+    mutating func finishOpen(_ slot: UInt32, _ object: ObjectNumber, _ kind: HandleKind) {
+        answerOpen(slot, object, kind)
         changeEnded(object)
     }
 }

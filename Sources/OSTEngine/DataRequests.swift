@@ -99,11 +99,16 @@ extension OSTEngine {
     }
 
     mutating func flush(_ slot: UInt32) {
-        let status = admit(slot, .writes)
+        let status = admit(slot, .asksMember)
         guard status == .ok else { return answer(slot, status) }
-        let header = requests[slot].pointee.header
+        let request = requests[slot]
+        // A recovery knows no mark: no writer has generation 0.
+        let isWriter = connections[request.pointee.connection].handles[request.pointee.handleIndex].writes
         submitted(
-            slot, store.flush(tag: slot, requests[slot].pointee.object, generation: header.generation, mark: header.mark))
+            slot,
+            store.flush(
+                tag: slot, request.pointee.object, generation: isWriter ? request.pointee.header.generation : 0,
+                mark: request.pointee.header.mark))
     }
 
     mutating func mark(_ slot: UInt32) {

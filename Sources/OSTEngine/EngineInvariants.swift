@@ -48,6 +48,11 @@ extension OSTEngine {
                 unreachable("connection \(index) has object \(handle.pointee.object.raw) open, which is unknown")
             }
             invariant(object.handles > 0, "object \(handle.pointee.object.raw) is open and counts no handle")
+            if handle.pointee.recovers {
+                invariant(
+                    object.recoverer == HandleReference(connection: index, index: position),
+                    "object \(handle.pointee.object.raw) has two recoveries")
+            }
             guard handle.pointee.writes else { continue }
             invariant(
                 object.writer == HandleReference(connection: index, index: position),

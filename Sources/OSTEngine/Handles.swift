@@ -2,6 +2,11 @@ import Base
 import PartStore
 import Wire
 
+/// What a handle is for.
+enum HandleKind {
+    case reads, writes, recovers
+}
+
 /// Which objects are open, by whom: handles of connections, and what the engine knows of each object.
 extension OSTEngine {
     mutating func isHandleOpen(_ connection: Int, _ index: Int, _ object: ObjectNumber) -> Bool {
@@ -14,14 +19,15 @@ extension OSTEngine {
     }
 
     /// Nil when the connection has too many open.
-    mutating func makeHandle(_ index: Int, _ object: ObjectNumber, writes: Bool, session: UInt64) -> HandleReference? {
+    mutating func makeHandle(_ index: Int, _ object: ObjectNumber, _ kind: HandleKind, session: UInt64) -> HandleReference? {
         let connection = connections + index
         for position in 0..<Limits.handlesPerConnectionMax where connection.pointee.handles[position].state == .free {
             let record = store.record(of: object)
             connection.pointee.handleSerial = connection.pointee.handleSerial &+ 1 & 0xff_ffff
             var handle = Handle()
             handle.state = .open
-            handle.writes = writes
+            handle.writes = kind == .writes
+            handle.recovers = kind == .recovers
             // Never 0, which stands for no handle, and a long time different from what was open in this place before.
             handle.number = (connection.pointee.handleSerial + 1) * UInt32(Limits.handlesPerConnectionMax) + UInt32(position)
             handle.object = object
@@ -35,9 +41,14 @@ extension OSTEngine {
             connection.pointee.handles[position] = handle
             let reference = HandleReference(connection: index, index: position)
             objects[object, default: OpenObject()].handles += 1
-            if writes {
+            switch kind {
+            case .reads: break
+            case .writes:
                 invariant(objects[object]?.writer == nil, "object \(object.raw) gets a second writer")
                 objects[object]?.writer = reference
+            case .recovers:
+                invariant(objects[object]?.recoverer == nil, "object \(object.raw) gets a second recovery")
+                objects[object]?.recoverer = reference
             }
             return reference
         }
@@ -65,6 +76,7 @@ extension OSTEngine {
         object.handles -= 1
         invariant(object.handles >= 0, "object \(number.raw) is open fewer than no times")
         if object.writer == reference { object.writer = nil }
+        if object.recoverer == reference { object.recoverer = nil }
         // What is left may be worth remembering: the nonce of the last raise, and the session that may return.
         let isForgotten = object.handles == 0 && !object.isChanging && object.nonce == .zero && object.session == 0
         objects[number] = isForgotten ? nil : object
@@ -79,6 +91,12 @@ extension OSTEngine {
             }
         }
         return found
+    }
+
+    /// Every open handle of an object refuses maps below the object's from here on.
+    mutating func raiseMaps(_ object: ObjectNumber) {
+        let map = store.record(of: object).map
+        for reference in openHandles(of: object) { connections[reference.connection].handles[reference.index].map = map }
     }
 
     /// Requests of a connection that the store does not have yet and that address this handle end with `status`.

@@ -37,7 +37,11 @@ extension OSTEngine {
         case .read: read(slot)
         case .flush: flush(slot)
         case .writeZeroes, .discard: zero(slot)
-        case .mark, .stamp: mark(slot)
+        case .mark: mark(slot)
+        case .doubts: doubts(slot)
+        case .stamp: stamp(slot)
+        case .changed: changed(slot, meta)
+        case .checks: checks(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,

@@ -29,7 +29,8 @@ public struct OSTCounters: Sendable {
         case .read: reads.add(latency)
         case .write, .writeZeroes, .discard: writes.add(latency)
         case .flush: flushes.add(latency)
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .stamp, .event: break
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .event: break
+        case .doubts, .stamp, .changed, .checks: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             break

@@ -15,6 +15,15 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case checksumMismatch
     case busyRefused
     case openForced
+    case fencedByNumber
+    case clusterRefused
+    case staleMap
+    case doubtsListed
+    case mapStamped
+    case recoveryOpened
+    case recoveryReplaced
+    case changesListed
+    case checksListed
     case writerFenced
     case writerReturned
     case staleSession

@@ -7,6 +7,7 @@ struct OpenObject {
     /// Handles in state `open`, those that only read included.
     var handles = 0
     var writer: HandleReference?
+    var recoverer: HandleReference?
     /// The newest session of the current generation's writer.
     var session: UInt64 = 0
     /// Of the raise that led to the current generation; zero when there was none, or it named no nonce.
@@ -18,10 +19,12 @@ struct OpenObject {
 /// A control request in the store.
 enum Control {
     case create(name: String)
-    case raise(OpenRequest, generation: UInt64)
+    case raise(OpenRequest, from: UInt64, to: UInt64)
     case takeOver(OpenRequest)
     case remove(name: String)
     case resize(bytes: UInt64)
+    /// Keeps no other change of its object waiting.
+    case stamp(map: UInt64)
 }
 
 /// A control request that is not yet in the store.

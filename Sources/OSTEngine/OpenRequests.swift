@@ -2,76 +2,158 @@ import Base
 import PartStore
 import Wire
 
-/// Opening an object (P2). For writing there are two ways in:
+/// Opening an object (P2). For writing there are three ways in:
 ///
 /// - A *fresh* open, generation 0: the store raises the generation, which finishes or refuses everything older, and the reply carries the
 ///   new one. Refused while another connection writes, unless forced. The nonce of the last raise makes it idempotent.
 /// - A writer that *returns* names its generation and a newer session. Nothing is raised; what its old connection had given to the store
 ///   is drained first, what it had not is refused, so that nothing old is applied after the reply.
+/// - A *fence*: the MDT has raised the generation of a cluster's volume and said under which map; this member follows. A generation above
+///   the object's is raised to, whoever has it open; an equal one is the writer that returns, perhaps with a newer map.
+///
+/// An object with a map number belongs to a cluster, and only fences open it for writing: whoever raised its generation here would have
+/// the MDT's next one, and there would be two writers of one generation. A map number never goes back, and what an open has said of it is
+/// durable.
 extension OSTEngine {
     mutating func open(_ slot: UInt32, _ message: OpenRequest) throws(Failure) {
         let object = try find(message.name)
-        let header = requests[slot].pointee.header
-        let index = requests[slot].pointee.connection
         requests[slot].pointee.object = object
-        guard hasFreeHandle(index) else {
+        try check(message, requests[slot].pointee.header)
+        guard hasFreeHandle(requests[slot].pointee.connection) else {
             hit(.handleLimit)
             throw Failure(.overloaded, "this connection has \(Limits.handlesPerConnectionMax) volumes open, the most it can have")
         }
-        guard message.flags.contains(.write) else {
-            if objects[object]?.isChanging == true { return waitForChange(slot, object, .open(message)) }
-            return answerOpen(slot, object, writes: false)
-        }
         if objects[object]?.isChanging == true { return waitForChange(slot, object, .open(message)) }
-        let generation = store.record(of: object).generation
-        let known = objects[object] ?? OpenObject()
-        if header.generation == 0 {
-            if message.nonce != .zero, message.nonce == known.nonce {
-                hit(.nonceRepeated)
-                // The answer may have been lost, so the same session may ask again; an older one is a straggler.
-                guard header.session >= known.session else {
-                    throw Failure(.staleSession, "session \(header.session) of '\(message.name)' is older than \(known.session)")
-                }
-                return takeOver(slot, object, message)
-            }
-            try raise(slot, object, message, to: generation + 1, writer: known.writer)
+        if message.flags.contains(.fence) {
+            try fence(slot, object, message)
+        } else if message.flags.contains(.write) {
+            try openForWriting(slot, object, message)
+        } else if message.flags.contains(.recover) {
+            try recover(slot, object, message)
         } else {
-            guard header.generation >= generation else {
-                throw Failure(.fenced, "'\(message.name)' was opened for writing by another client since; open it anew")
-            }
-            guard header.generation == generation else {
-                throw Failure(.invalidArgument, "generation \(header.generation) of '\(message.name)' is not known, it is at \(generation)")
-            }
-            guard header.session > known.session else {
-                hit(.staleSession)
-                throw Failure(.staleSession, "session \(header.session) of '\(message.name)' is not newer than \(known.session)")
-            }
-            hit(.writerReturned)
-            takeOver(slot, object, message)
+            answerOpen(slot, object, .reads)
         }
     }
 
-    private mutating func raise(
-        _ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest, to generation: UInt64, writer: HandleReference?
-    ) throws(Failure) {
-        if let writer {
-            guard message.flags.contains(.force) else {
-                hit(.busyRefused)
-                throw Failure(
-                    .busy,
-                    "'\(message.name)' is open for writing by \(connections[writer.connection].peer); close it there, "
-                        + "or use thread=1 or one volume per job with fio, or --force")
-            }
-            hit(.openForced)
+    private func check(_ message: OpenRequest, _ header: FrameHeader) throws(Failure) {
+        guard !message.flags.contains(.recover) || message.flags == .recover && header.map > 0 else {
+            throw Failure(.invalidArgument, "recovering '\(message.name)' is no open for writing, and names a map")
         }
-        controls[slot] = .raise(message, generation: generation)
+        guard message.flags.contains(.fence) else { return }
+        guard message.flags.contains(.write), !message.flags.contains(.settle), header.generation > 0, header.map > 0 else {
+            throw Failure(
+                .invalidArgument, "fencing '\(message.name)' is an open for writing that settles nothing and names generation and map")
+        }
+    }
+
+    private mutating func openForWriting(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        let header = requests[slot].pointee.header
+        let record = store.record(of: object)
+        if header.generation != 0, header.generation < record.generation { throw fenced(message) }
+        guard record.map == 0 else {
+            hit(.clusterRefused)
+            throw Failure(
+                .permissionDenied,
+                "'\(message.name)' belongs to a volume of a cluster; write to that volume through the cluster's metadata server "
+                    + "(reading it here is possible)")
+        }
+        if header.generation == 0 {
+            if let known = objects[object], message.nonce != .zero, message.nonce == known.nonce {
+                hit(.nonceRepeated)
+                // The answer may have been lost, so the same session may ask again; an older one is a straggler.
+                guard header.session >= known.session else { throw staleSession(message, header, known) }
+                return takeOver(slot, object, message)
+            }
+            try refuseBusy(object, message)
+            raise(slot, object, message, to: record.generation + 1, map: 0)
+        } else {
+            guard header.generation == record.generation else {
+                throw Failure(
+                    .invalidArgument, "generation \(header.generation) of '\(message.name)' is not known, it is at \(record.generation)")
+            }
+            try comeBack(slot, object, message)
+        }
+    }
+
+    /// Of a member of a cluster's volume.
+    private mutating func fence(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        let header = requests[slot].pointee.header
+        let record = store.record(of: object)
+        if header.generation > record.generation {
+            hit(.fencedByNumber)
+            return raise(slot, object, message, to: header.generation, map: header.map)
+        }
+        // Of an object without a map the generations were raised here: an equal one is not this writer's.
+        guard header.generation == record.generation, record.map > 0 else { throw fenced(message) }
+        try refuseStaleMap(message, header, record)
+        try comeBack(slot, object, message)
+    }
+
+    /// Raises nothing and waits for nothing. One at a time: the newest is the one that the MDT has asked for.
+    private mutating func recover(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        let record = store.record(of: object)
+        guard record.map > 0 else {
+            throw Failure(.invalidArgument, "'\(message.name)' belongs to no cluster; there is nothing to recover it from")
+        }
+        try refuseStaleMap(message, requests[slot].pointee.header, record)
+        hit(.recoveryOpened)
+        if let old = objects[object]?.recoverer {
+            hit(.recoveryReplaced)
+            setHandle(old, .replaced)
+            refuseUnsubmitted(old, .staleSession)
+        }
+        answerOpen(slot, object, .recovers)
+    }
+
+    /// The writer of the current generation, on another connection.
+    private mutating func comeBack(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        let header = requests[slot].pointee.header
+        let known = objects[object] ?? OpenObject()
+        // The same fence asked again, because its answer was lost.
+        let isRepeated = message.flags.contains(.fence) && message.nonce != .zero && message.nonce == known.nonce
+        guard header.session > known.session || isRepeated && header.session == known.session else {
+            hit(.staleSession)
+            throw staleSession(message, header, known)
+        }
+        hit(isRepeated ? .nonceRepeated : .writerReturned)
+        takeOver(slot, object, message)
+    }
+
+    private func fenced(_ message: OpenRequest) -> Failure {
+        Failure(.fenced, "'\(message.name)' was opened for writing by another client since; open it anew")
+    }
+
+    private mutating func refuseStaleMap(_ message: OpenRequest, _ header: FrameHeader, _ record: ObjectRecord) throws(Failure) {
+        guard header.map < record.map else { return }
+        hit(.staleMap)
+        throw Failure(
+            .staleMap, "map \(header.map) of '\(message.name)' is older than \(record.map); ask the metadata server for the newest")
+    }
+
+    private func staleSession(_ message: OpenRequest, _ header: FrameHeader, _ known: OpenObject) -> Failure {
+        Failure(.staleSession, "session \(header.session) of '\(message.name)' is not newer than \(known.session)")
+    }
+
+    private mutating func refuseBusy(_ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        guard let writer = objects[object]?.writer else { return }
+        guard message.flags.contains(.force) else {
+            hit(.busyRefused)
+            throw Failure(
+                .busy,
+                "'\(message.name)' is open for writing by \(connections[writer.connection].peer); close it there, "
+                    + "or use thread=1 or one volume per job with fio, or --force")
+        }
+        hit(.openForced)
+    }
+
+    private mutating func raise(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest, to generation: UInt64, map: UInt64) {
+        controls[slot] = .raise(message, from: store.record(of: object).generation, to: generation)
         submittedControl(
             slot, object,
-            store.fence(
-                tag: slot, object, generation: generation, map: store.record(of: object).map, settles: message.flags.contains(.settle)),
+            store.fence(tag: slot, object, generation: generation, map: map, settles: message.flags.contains(.settle)),
             "opening '\(message.name)'")
         // From here on nothing of the old writer is taken, whatever becomes of the new one.
-        if let writer, requests[slot].pointee.state == .store {
+        if let writer = objects[object]?.writer, requests[slot].pointee.state == .store {
             hit(.writerFenced)
             setHandle(writer, .fenced)
             refuseUnsubmitted(writer, .fenced)
@@ -79,7 +161,7 @@ extension OSTEngine {
     }
 
     /// The generation is raised, durably, and everything older is finished or refused.
-    mutating func raised(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest, _ generation: UInt64) {
+    mutating func raised(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest, from old: UInt64, to generation: UInt64) {
         invariant(
             store.record(of: object).generation == generation,
             "'\(message.name)' was raised to \(generation) and is at \(store.record(of: object).generation)")
@@ -88,13 +170,13 @@ extension OSTEngine {
         for index in 0..<connectionsMade where connections[index].takesFrames {
             for position in 0..<Limits.handlesPerConnectionMax {
                 let handle = connections[index].handles + position
-                guard handle.pointee.state == .fenced, handle.pointee.object == object, handle.pointee.generation + 1 == generation else {
-                    continue
-                }
+                // Those fenced by an earlier raise were told then.
+                guard handle.pointee.state == .fenced, handle.pointee.object == object, handle.pointee.generation == old else { continue }
                 post(.fenced, to: HandleReference(connection: index, index: position))
             }
         }
-        finishOpen(slot, object, writes: true)
+        raiseMaps(object)
+        finishOpen(slot, object, .writes)
     }
 
     private mutating func takeOver(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) {
@@ -104,18 +186,20 @@ extension OSTEngine {
         }
         objects[object, default: OpenObject()].session = requests[slot].pointee.header.session
         controls[slot] = .takeOver(message)
-        submittedControl(slot, object, store.drain(tag: slot, object), "opening '\(message.name)'")
+        let map = message.flags.contains(.fence) ? requests[slot].pointee.header.map : 0
+        submittedControl(slot, object, store.drain(tag: slot, object, map: map), "opening '\(message.name)'")
     }
 
     mutating func tookOver(_ slot: UInt32, _ object: ObjectNumber) {
-        finishOpen(slot, object, writes: true)
+        raiseMaps(object)
+        finishOpen(slot, object, .writes)
     }
 
-    mutating func answerOpen(_ slot: UInt32, _ object: ObjectNumber, writes: Bool) {
+    mutating func answerOpen(_ slot: UInt32, _ object: ObjectNumber, _ kind: HandleKind) {
         let request = requests[slot]
         let index = request.pointee.connection
         guard connections[index].state == .ready else { return answer(slot, .closed) }
-        guard let reference = makeHandle(index, object, writes: writes, session: request.pointee.header.session) else {
+        guard let reference = makeHandle(index, object, kind, session: request.pointee.header.session) else {
             hit(.handleLimit)
             return answer(slot, .overloaded)
         }

@@ -27,11 +27,13 @@ extension OSTEngine {
     }
 
     /// A body too large for the slot's own memory goes out of its buffer.
-    mutating func answerFromBuffer(_ slot: UInt32, body: [UInt8]) {
+    mutating func answerFromBuffer(_ slot: UInt32, body: [UInt8], argument: UInt64 = 0) {
         let start = buffers.payload(of: requests[slot].pointee.buffer) - BufferPool.prefixBytes
-        invariant(FrameHeader.bytes + body.count <= BufferPool.Class.small.bytes, "a body of \(body.count) bytes does not fit a buffer")
+        let room = buffers.classOf(requests[slot].pointee.buffer).bytes - FrameHeader.bytes
+        invariant(body.count <= room, "a body of \(body.count) bytes does not fit a buffer with room for \(room)")
         var reply = replyHeader(slot, .ok)
-        queue(slot, &reply, at: start, body: body)
+        reply.argument = argument
+        queue(slot, &reply, at: start, body: body, holdsBody: true)
     }
 
     /// Payload and checks are where the store put them; the header goes directly before.
@@ -59,7 +61,8 @@ extension OSTEngine {
                 reply.mark = store.durableSequence(of: request.pointee.object)
             }
         case .event: reply.argument = request.pointee.header.argument
-        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .stamp: break
+        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read: break
+        case .doubts, .stamp, .changed, .checks: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             break
@@ -67,16 +70,21 @@ extension OSTEngine {
         return reply
     }
 
-    private mutating func queue(_ slot: UInt32, _ reply: inout FrameHeader, at start: UnsafeMutableRawPointer, body: [UInt8]) {
+    /// `holdsBody`: the buffer of the slot does, and stays with it until the reply is sent.
+    private mutating func queue(
+        _ slot: UInt32, _ reply: inout FrameHeader, at start: UnsafeMutableRawPointer, body: [UInt8], holdsBody: Bool = false
+    ) {
         reply.metaBytes = UInt32(body.count)
         body.withUnsafeBytes { bytes in
             reply.metaCheck = Checksum.of(bytes)
             (start + FrameHeader.bytes).copyMemory(from: bytes.baseAddress ?? UnsafeRawPointer(start), byteCount: bytes.count)
         }
-        queue(slot, reply, at: start, bytes: FrameHeader.bytes + body.count)
+        queue(slot, reply, at: start, bytes: FrameHeader.bytes + body.count, holdsBody: holdsBody)
     }
 
-    private mutating func queue(_ slot: UInt32, _ reply: FrameHeader, at start: UnsafeMutableRawPointer, bytes: Int) {
+    private mutating func queue(
+        _ slot: UInt32, _ reply: FrameHeader, at start: UnsafeMutableRawPointer, bytes: Int, holdsBody: Bool = false
+    ) {
         let request = requests[slot]
         let index = request.pointee.connection
         let connection = connections + index
@@ -88,7 +96,7 @@ extension OSTEngine {
         case .free: unreachable("a request of connection \(index), which is free")
         }
         // Unless its buffer goes out with the reply, it is free for the next one now.
-        if reply.payloadBytes == 0, request.pointee.opcode != .list { releaseBuffer(slot) }
+        if reply.payloadBytes == 0, !holdsBody { releaseBuffer(slot) }
         request.pointee.state = .replied
         reply.encode(to: start)
         connection.pointee.sender.append(start, bytes, token: slot)

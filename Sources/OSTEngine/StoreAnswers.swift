@@ -25,9 +25,9 @@ extension OSTEngine {
         switch request.pointee.opcode {
         case .read where status == .ok: answerRead(slot)
         case .read, .write, .writeZeroes, .discard, .flush: answer(slot, status)
-        case .create, .open, .remove, .resize: finishControl(slot, status)
-        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .stamp, .event, .volumeCreate, .volumeOpen, .volumeExclude,
-            .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
+        case .create, .open, .remove, .resize, .stamp: finishControl(slot, status)
+        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
+            .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

@@ -57,6 +57,16 @@ struct DoubtList: ~Copyable {
 
     func entry(_ index: UInt32) -> Entry { entries.pointer(index).pointee }
 
+    /// The next one in the list of its object.
+    func next(after index: UInt32) -> UInt32 { entries.pointer(index).pointee.next }
+
+    /// Whether there is an entry of this index, and it is among the orphans of this object.
+    func isOrphan(_ index: UInt32, of object: ObjectNumber) -> Bool {
+        guard index < entries.endIndex else { return false }
+        let entry = entries.pointer(index).pointee
+        return entry.object == object.raw && entry.isOrphan
+    }
+
     @inline(__always)
     private func bucket(_ page: UInt32, _ block: UInt16) -> UnsafeMutablePointer<UInt32> {
         let hash = (UInt64(page) << 10 | UInt64(block)) &* 0x9e37_79b9_7f4a_7c15
@@ -113,6 +123,8 @@ struct DoubtList: ~Copyable {
             link = bucketLink(link.pointee)
         }
         link.pointee = entry.bucketNext
+        // No object has number 0: a listing that would go on here sees that it is gone.
+        entries.pointer(index).pointee.object = 0
         entries.give(index)
         if entry.oldAddress.isData { keptBlocks -= 1 }
         return entry

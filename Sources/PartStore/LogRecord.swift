@@ -12,7 +12,7 @@ import Base
 ///          8     8 generation
 ///         16     8 sequence
 ///         24     8 mark of that generation
-///         32     8 argument: new size, map number, offset in the other half, first void record
+///         32     8 argument: new size, map number (create, fence, stamp), offset in the other half, first void record
 ///
 ///     write and zero go on:
 ///         40     4 chunk
@@ -44,6 +44,8 @@ struct LogRecord {
         case void = 9
         /// Nothing. Its batch says what is durable by now, so that a later loss of data is not taken for a lost tail.
         case note = 10
+        /// The map number rises to the one in the argument; the generation stays.
+        case stamp = 11
     }
 
     /// Flag of a fence: what is in doubt has happened.

@@ -2,7 +2,7 @@ import Base
 
 /// Objects in the log and in snapshots.
 ///
-///     body of a create record, at offset 40
+///     body of a create record, at offset 40; the record's argument is the map number
 ///          0    16 id
 ///         16     8 size in bytes
 ///         24     8 chunk bytes
@@ -61,13 +61,17 @@ enum ObjectCodec {
     /// A whole create record; returns its bytes.
     static func encodeCreation(_ number: ObjectNumber, _ record: ObjectRecord, to target: UnsafeMutableRawPointer) -> Int {
         let bytes = LogRecord.headBytes + bodyBytes(record)
-        LogRecord(.create, number).encode(to: target, bytes: bytes)
+        var head = LogRecord(.create, number)
+        head.argument = record.map
+        head.encode(to: target, bytes: bytes)
         encodeBody(record, to: target + LogRecord.headBytes)
         return bytes
     }
 
     static func decodeCreation(_ source: UnsafeRawPointer) -> ObjectRecord? {
-        decodeBody(source + LogRecord.headBytes, available: Int(source.load(UInt16.self, at: 2)) - LogRecord.headBytes)
+        var record = decodeBody(source + LogRecord.headBytes, available: Int(source.load(UInt16.self, at: 2)) - LogRecord.headBytes)
+        record?.map = source.load(UInt64.self, at: 32)
+        return record
     }
 
     /// An entry of a snapshot; returns its bytes.

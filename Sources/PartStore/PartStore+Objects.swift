@@ -40,8 +40,9 @@ extension PartStore {
         return .ok
     }
 
-    /// Raises the generation. Writes of older ones that were admitted are in the log before it; later ones are refused. `settles`: what is
-    /// in doubt of older generations has happened, because there is no other member that could disagree.
+    /// Raises the generation, and the map number unless it is higher already. Writes of older generations that were admitted are in the
+    /// log before it; later ones are refused. `settles`: what is in doubt of older generations has happened, because there is no other
+    /// member that could disagree.
     public mutating func fence(tag: UInt32, _ object: ObjectNumber, generation: UInt64, map: UInt64, settles: Bool) -> Status {
         if hasFailed { return .diskFailed }
         guard exists(object) else { return .notFound }
@@ -58,15 +59,38 @@ extension PartStore {
     }
 
     /// Finishes when everything admitted before it for this object is applied; what still waited for room is refused: its writer comes
-    /// back on a newer session and sends it again.
-    public mutating func drain(tag: UInt32, _ object: ObjectNumber) -> Status {
+    /// back on a newer session and sends it again. With a map number, when in addition the object's is durably at least that.
+    public mutating func drain(tag: UInt32, _ object: ObjectNumber, map: UInt64 = 0) -> Status {
         if hasFailed { return .diskFailed }
         guard exists(object) else { return .notFound }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         refuseWaiting(object, .staleSession)
-        slots[index].pointee.hasRecord = false
-        slots.append(index, to: &toLog)
+        putMap(map, object, index)
         return .ok
+    }
+
+    /// The object's map number is durably at least `map` when this finishes. Nothing else waits for it or is refused.
+    public mutating func stamp(tag: UInt32, _ object: ObjectNumber, map: UInt64) -> Status {
+        if hasFailed { return .diskFailed }
+        guard exists(object) else { return .notFound }
+        guard let index = slots.take(tag: tag) else { return .overloaded }
+        putMap(map, object, index)
+        return .ok
+    }
+
+    /// A record for a map number above the object's. For one that it has nothing is written, and still waited for what was: that may not
+    /// be durable yet.
+    private mutating func putMap(_ map: UInt64, _ object: ObjectNumber, _ index: UInt32) {
+        guard map > state.objects[object].record.map else {
+            slots[index].pointee.hasRecord = false
+            slots[index].pointee.isDurable = map > 0
+            slots.append(index, to: &toLog)
+            return
+        }
+        var record = LogRecord(.stamp, object)
+        record.version.generation = state.objects[object].admitted.generation
+        record.argument = map
+        encode(record, index)
     }
 
     private mutating func encode(_ record: LogRecord, _ index: UInt32) {

@@ -53,6 +53,9 @@ struct StoreState: ~Copyable {
         case .fence:
             guard record.version.generation > objects[record.object].record.generation else { return false }
             fence(record, number)
+        case .stamp:
+            guard record.version.generation == objects[record.object].record.generation else { return false }
+            objects[record.object].record.map = max(objects[record.object].record.map, record.argument)
         case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true
@@ -200,7 +203,8 @@ struct StoreState: ~Copyable {
         let object = record.object
         let generation = record.version.generation
         objects[object].record.generation = generation
-        objects[object].record.map = record.argument
+        // A recovery may have stamped a newer map since this writer was given its own: a map never goes back.
+        objects[object].record.map = max(objects[object].record.map, record.argument)
         objects[object].mark = 0
         objects[object].durable = 0
         objects[object].lowestSinceBarrier = .max

@@ -90,7 +90,8 @@ public struct Hello: Message {
     }
 }
 
-/// Opens an object. The header carries the session, and for a return of the same writer its generation.
+/// Opens an object. The header carries the session, for a return of the same writer its generation, and with `fence` the generation and
+/// map number that the MDT gave.
 public struct OpenRequest: Message {
     public struct Flags: OptionSet, Hashable, Sendable {
         public var rawValue: UInt8
@@ -101,6 +102,10 @@ public struct OpenRequest: Message {
         public static let force = Flags(rawValue: 2)
         /// The only member opens: nothing needs reconciling, what is in doubt has happened.
         public static let settle = Flags(rawValue: 4)
+        /// For writing, as a member of a cluster's volume: the MDT has raised the generation, and header names it and the map.
+        public static let fence = Flags(rawValue: 8)
+        /// Alone: for the recovery of a member of a cluster's volume.
+        public static let recover = Flags(rawValue: 16)
     }
 
     public var name: String

@@ -28,6 +28,16 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     /// A new map number, which smaller ones are refused after.
     case stamp = 23
 
+    // Members of a cluster's volume.
+    /// Lists what earlier generations left in doubt.
+    case doubts = 22
+    /// Raises the map number.
+    case stamp = 23
+    /// Pages written since a version.
+    case changed = 24
+    /// States and checks of blocks.
+    case checks = 25
+
     // From the server, unasked.
     case event = 32
 

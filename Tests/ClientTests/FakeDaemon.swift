@@ -121,7 +121,8 @@ final class FakeDaemon {
         case .flush, .mark:
             store.durable = store.highest
             reply.mark = store.durable
-        case .close, .ping, .stamp, .event: break
+        case .close, .ping, .event: break
+        case .doubts, .stamp, .changed, .checks: throw Failure(.unsupported)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             throw Failure(.unsupported)

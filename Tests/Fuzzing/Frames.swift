@@ -106,6 +106,10 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(OSTRegisterReply.self, body)
     read(OSTListRequest.self, body)
     read(OSTListReply.self, body)
+    read(DoubtsReply.self, body)
+    read(ChangedRequest.self, body)
+    read(ChangedReply.self, body)
+    read(ChecksReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -144,6 +144,7 @@ func makeSeeds() -> [Image] {
         }
         if step % 3 != 0 { disk.settle(sleeps: 0) }
         if step == 40 { _ = disk.request { $0.remove(tag: $1, ObjectNumber(3)) } }
+        if step % 700 == 60 { _ = disk.request { $0.stamp(tag: $1, a, map: 3 + step) } }
         if step == 90 { _ = disk.request { $0.resize(tag: $1, b, bytes: 512 << 10) } }
         if step == 12 || step == 150 || step == 4000 {
             disk.settle()

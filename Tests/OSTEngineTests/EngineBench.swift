@@ -17,6 +17,7 @@ final class EngineBench: CompletionSink {
     private let operations: Operations
     private var sink = SinkID(0)
     private let disk: DiskID
+    private let simDisk: SimDisk
     var engine: OSTEngine
     private(set) var clients: [TestClient] = []
     private var byConnection: [UInt32: TestClient] = [:]
@@ -25,6 +26,8 @@ final class EngineBench: CompletionSink {
     private var timerAt = Instant.never
     /// Disk operations are kept back while set.
     var holdsDisk = false
+    /// Flushes are kept back while set, and released with the rest.
+    var holdsFlushes = false
     /// Disk operations end in an error while set.
     var failsDisk = false
     private var held: [StoreEffect] = []
@@ -33,7 +36,7 @@ final class EngineBench: CompletionSink {
     init(seed: UInt64 = 1, configuration: OSTConfiguration = .small, diskBytes: UInt64 = 256 << 20) throws {
         universe = Universe(seed: seed, timing: .constant)
         host = universe.addHost("oss")
-        _ = host.addDisk("/d", bytes: diskBytes)
+        simDisk = host.addDisk("/d", bytes: diskBytes)
         world = host.start("ost")
         operations = Operations(world)
         let made = try world.openDisk("/d", .readWrite)
@@ -126,7 +129,7 @@ final class EngineBench: CompletionSink {
             engine.disconnected(id)
             return true
         case .store(let effect):
-            if holdsDisk {
+            if holdsDisk || (holdsFlushes && isFlush(effect)) {
                 hold(effect)
             } else {
                 var list: [IOVector] = []
@@ -141,6 +144,10 @@ final class EngineBench: CompletionSink {
         return false
     }
 
+    private func isFlush(_ effect: StoreEffect) -> Bool {
+        if case .diskFlush = effect { true } else { false }
+    }
+
     private func hold(_ effect: StoreEffect) {
         held.append(effect)
         if case .diskWrite(_, _, let first, let count) = effect {
@@ -152,9 +159,10 @@ final class EngineBench: CompletionSink {
 
     func releaseDisk() {
         holdsDisk = false
-        for (effect, list) in zip(held, heldVectors) { perform(effect, list) }
+        let (effects, lists) = (held, heldVectors)
         held = []
         heldVectors = []
+        for (effect, list) in zip(effects, lists) { perform(effect, list) }
     }
 
     private func perform(_ effect: StoreEffect, _ list: [IOVector]) {
@@ -168,22 +176,50 @@ final class EngineBench: CompletionSink {
         }
     }
 
+    /// The daemon is killed and started again: its clients are gone, and the store is loaded by a new engine. With `losingPower` everything
+    /// is gone too that was not flushed.
+    func restart(losingPower: Bool = false) throws {
+        for client in clients { disconnect(client) }
+        universe.run(while: { !self.engine.isStoreQuiet }, limit: .seconds(60))
+        if losingPower {
+            var random = EngineBench.dropsAll
+            _ = simDisk.media.losePower(&random)
+        }
+        engine = OSTEngine(
+            store: try load(afterFailure: losingPower), arena: try world.allocate(bytes: engine.configuration.memoryBytes),
+            configuration: engine.configuration, now: world.now)
+        settle()
+    }
+
+    /// Draws with which a loss of power keeps nothing of what was not flushed.
+    private static var dropsAll: Random {
+        for seed in 0..<1000 as Range<UInt64> {
+            var random = Random(seed: seed)
+            if random.below(8) == 1 { return Random(seed: seed) }
+        }
+        unreachable("one seed of eight drops everything")
+    }
+
     /// The store is loaded anew, as the shell does after `reload`.
     func reload() throws {
+        engine.replaceStore(try load(afterFailure: true))
+        settle()
+    }
+
+    private func load(afterFailure: Bool) throws -> PartStore {
         var store = Box<PartStore>()
         var failure: Failure?
         var isDone = false
         let (world, operations, disk) = (world, operations, disk)
         world.spawn {
             do throws(Failure) {
-                store.put(try await StoreFile.load(operations, disk: disk, path: "/d", afterFailure: true))
+                store.put(try await StoreFile.load(operations, disk: disk, path: "/d", afterFailure: afterFailure))
             } catch { failure = error }
             isDone = true
         }
         universe.run(while: { !isDone }, limit: .seconds(60))
         if let failure { throw failure }
-        engine.replaceStore(store.take())
-        settle()
+        return store.take()
     }
 }
 

@@ -129,11 +129,12 @@ import Wire
         let bench = try EngineBench()
         let witness = try witness(bench)
         try witness.0.create("target", bytes: 8 << 20)
+        try witness.0.create("member", bytes: 8 << 20, map: 1)
         var random = Random(seed: 42)
         var client = try bench.ready("fuzzer")
-        var volume = try target(bench, &client)
+        var volume = try target(bench, &client, 0)
         for round in 0..<4000 {
-            if !client.isConnected || round % 4 == 0 { volume = try target(bench, &client) }
+            if !client.isConnected || round % 4 == 0 { volume = try target(bench, &client, round) }
             for _ in 0..<25 { fuzz(client, volume, &random) }
             bench.settle()
             if round % 16 == 0 { bench.universe.run(for: .milliseconds(2)) }
@@ -150,18 +151,28 @@ import Wire
         for opcode in Opcode.allCases where opcode != .event { #expect(counters.requests[Int(opcode.rawValue)] > 20, "\(opcode)") }
         #expect(counters.replies[0] > 20_000)
         // A malformed frame has an event for its answer, counted all the same.
-        for status in [Status.malformed, .outOfRange, .closed, .fenced, .staleSession, .busy, .invalidArgument, .unsupported] {
+        for status in [
+            Status.malformed, .outOfRange, .closed, .fenced, .staleSession, .busy, .invalidArgument, .unsupported, .staleMap,
+            .permissionDenied,
+        ] {
             #expect(counters.replies[Int(status.rawValue)] > 0, "no reply was '\(status)'")
         }
     }
 
     /// The volume anew: what was fuzzed may have fenced or closed it, or still be on its way and end the connection.
-    private func target(_ bench: EngineBench, _ client: inout TestClient) throws -> TestClient.Volume {
+    private func target(_ bench: EngineBench, _ client: inout TestClient, _ round: Int) throws -> TestClient.Volume {
         if client.isConnected {
-            do { return try client.open("target", [.write, .settle, .force]) } catch { bench.disconnect(client) }
+            do { return try open(client, round) } catch { bench.disconnect(client) }
         }
         client = try bench.ready("fuzzer")
-        return try client.open("target", [.write, .settle, .force])
+        return try open(client, round)
+    }
+
+    /// Now the volume of this OST, now the member of a cluster's.
+    private func open(_ client: TestClient, _ round: Int) throws -> TestClient.Volume {
+        if round % 8 < 4 { return try client.open("target", [.write, .settle, .force]) }
+        let known = try client.call(.stat, meta: NameRequest(name: "member").encoded).decode(StatReply.self).object
+        return try client.open("member", [.write, .fence], generation: known.generation + 1, map: known.map)
     }
 
     /// A frame that is almost right: most fields fit, some are random, and now and then bytes are flipped or cut behind its check.
@@ -181,11 +192,15 @@ import Wire
             }
         case .read, .writeZeroes, .discard: count = UInt32(1 + random.next() % 8)
         case .open:
-            meta = OpenRequest(name: "target", flags: OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & 7)).encoded
+            // The member of a cluster is fenced; a fence would make one of the other, too.
+            let flags = OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & (volume.map > 0 ? 31 : 23))
+            meta = OpenRequest(name: volume.record.name, flags: flags).encoded
         case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
         case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded
-        case .hello, .close, .statistics, .ping, .flush, .mark, .stamp, .event: break
+        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .event: break
+        case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
+        case .checks: count = UInt32(1 + random.next() % 1024)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             break
@@ -194,7 +209,9 @@ import Wire
         if opcode == .hello || opcode == .event || opcode == .close, random.next() % 64 != 0 { return }
         let kind = random.next() % 256
         let field = random.next() % 12
-        let value = random.next()
+        // A generation or map at the end of all numbers would leave none to go on with.
+        let isRaised = (opcode == .open || opcode == .stamp) && (field == 1 || field == 3)
+        let value = isRaised ? volume.generation / 2 + random.next() % (volume.generation + 8) : random.next()
         client.send(opcode, meta: meta, payload: payload) { header in
             client.address(&header, volume, block: UInt32(value % 2048), count: Int(count))
             header.sequence = random.next() % 1000 + 1

@@ -143,33 +143,40 @@ extension TestClient {
         var generation: UInt64
         var session: UInt64
         var record: ObjectRecord
+        var map: UInt64 = 0
     }
 
     static func record(_ name: String, bytes: UInt64 = 64 << 20) -> ObjectRecord {
         ObjectRecord(id: Identifier(high: 7, low: UInt64(name.utf8.reduce(0) { $0 * 31 + Int($1) })), name: name, bytes: bytes)
     }
 
-    func create(_ name: String, bytes: UInt64 = 64 << 20) throws {
-        let reply = try call(.create, meta: TestClient.record(name, bytes: bytes).encoded)
+    func create(_ name: String, bytes: UInt64 = 64 << 20, map: UInt64 = 0) throws {
+        var record = TestClient.record(name, bytes: bytes)
+        record.map = map
+        let reply = try call(.create, meta: record.encoded)
         guard reply.header.status == .ok else { throw Failure(reply.header.status, reply.sentence) }
     }
 
     func sendOpen(
-        _ name: String, _ flags: OpenRequest.Flags, session: UInt64 = 1, generation: UInt64 = 0, nonce: Identifier = .zero
+        _ name: String, _ flags: OpenRequest.Flags, session: UInt64 = 1, generation: UInt64 = 0, map: UInt64 = 0,
+        nonce: Identifier = .zero
     ) -> UInt64 {
         send(.open, meta: OpenRequest(name: name, flags: flags, nonce: nonce).encoded) {
             $0.session = session
             $0.generation = generation
+            $0.map = map
         }
     }
 
     func open(
-        _ name: String, _ flags: OpenRequest.Flags, session: UInt64 = 1, generation: UInt64 = 0, nonce: Identifier = .zero
+        _ name: String, _ flags: OpenRequest.Flags, session: UInt64 = 1, generation: UInt64 = 0, map: UInt64 = 0,
+        nonce: Identifier = .zero
     ) throws -> Volume {
-        let reply = try reply(to: sendOpen(name, flags, session: session, generation: generation, nonce: nonce))
+        let reply = try reply(to: sendOpen(name, flags, session: session, generation: generation, map: map, nonce: nonce))
         guard reply.header.status == .ok else { throw Failure(reply.header.status, reply.sentence) }
         let body = try reply.decode(OpenReply.self)
-        return Volume(handle: reply.header.handle, generation: reply.header.generation, session: session, record: body.object)
+        return Volume(
+            handle: reply.header.handle, generation: reply.header.generation, session: session, record: body.object, map: reply.header.map)
     }
 
     func sendWrite(_ volume: Volume, block: UInt32, _ payload: [UInt8], sequence: UInt64, _ change: (inout FrameHeader) -> Void = { _ in })
@@ -209,6 +216,7 @@ extension TestClient {
         header.handle = volume.handle
         header.generation = volume.generation
         header.session = volume.session
+        header.map = volume.map
         header.part = PartAddress(chunk: block / 1024)
         header.firstBlock = block % 1024
         header.blockCount = UInt32(count)

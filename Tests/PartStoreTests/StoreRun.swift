@@ -17,6 +17,8 @@ final class StoreRun {
     private var object = ObjectNumber(0)
     private var generation: UInt64 = 0
     private var sequence: UInt64 = 0
+    /// The highest map number that was asked for, and that was answered: durable.
+    private var map: (asked: UInt64, answered: UInt64) = (0, 0)
     private(set) var problems: [String] = []
     private(set) var reads = 0
     private(set) var crashes = 0
@@ -24,6 +26,7 @@ final class StoreRun {
 
     private enum Request {
         case control
+        case stamp(UInt64)
         case write(operation: Int, places: [StoreModel.Place], isDurable: Bool)
         case flush(upTo: Int)
         case read(first: UInt32, chunk: UInt32, count: Int, began: Int)
@@ -104,6 +107,9 @@ final class StoreRun {
         }
         object = shell.use { $0.find(name: "volume") } ?? ObjectNumber(0)
         if object.raw == 0 { return report("the volume is gone") }
+        let found = shell.use { $0.record(of: self.object).map }
+        if found < map.answered || found > map.asked { report("the map is \(found), \(map) was asked for and answered") }
+        map = (found, found)
         generation = shell.use { $0.generation(of: self.object) } + 1
         control {
             $0.fence(tag: $1, self.object, generation: self.generation, map: 0, settles: self.settlesAlways || self.universe.choices.coin())
@@ -213,6 +219,7 @@ final class StoreRun {
         case 12..<17: read(chunk, first, min(count, 256))
         case 17: flush()
         case 18: shell.use { $0.mark(object, generation: generation, mark: mark(&$0)) }
+        case 19 where universe.choices.below(4) == 0: stamp()
         default: universe.run(for: .milliseconds(universe.choices.below(50)))
         }
     }
@@ -248,6 +255,12 @@ final class StoreRun {
             unacknowledged.remove(sequence)
             sequence -= 1
         }
+    }
+
+    private func stamp() {
+        let wanted = map.asked + universe.choices.below(3 as UInt64)
+        map.asked = max(map.asked, wanted)
+        request(.stamp(wanted), blocks: 0) { $0.stamp(tag: $1, object, map: wanted) }
     }
 
     private func flush() {
@@ -291,6 +304,9 @@ final class StoreRun {
         if status == .diskFailed { return }
         switch request {
         case .control: if status != .ok { report("a control request ended with \(status)") }
+        case .stamp(let wanted):
+            if status != .ok { report("a stamp ended with \(status)") }
+            map.answered = max(map.answered, wanted)
         case .write(let operation, let places, let isDurable):
             if status == .noSpace {
                 model.forget(operation, places)

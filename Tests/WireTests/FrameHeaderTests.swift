@@ -112,6 +112,21 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         try roundTrip(OpenRequest(name: "vm1", flags: [.write, .settle], nonce: Identifier(high: 3, low: 4)))
         try roundTrip(OpenReply(object: object, highest: Version(generation: 7, sequence: 8), doubts: 9))
         try roundTrip(NameRequest(name: "a/b"))
+        let range = DoubtRange(
+            part: PartAddress(chunk: 1, member: 2, incarnation: 3), firstBlock: 4, blockCount: 5,
+            version: Version(generation: 6, sequence: 7))
+        try roundTrip(DoubtsReply(ranges: [range, range]))
+        #expect(range.encoded.count == DoubtRange.encodedBytes)
+        try roundTrip(ChangedRequest(above: Version(generation: 1, sequence: 2)))
+        let page = ChangedPage(
+            part: PartAddress(chunk: 1, member: 2, incarnation: 3), page: 4, highest: Version(generation: 5, sequence: 6))
+        try roundTrip(ChangedReply(pages: [page, page]))
+        #expect(page.encoded.count == ChangedPage.encodedBytes)
+        let doubtful = BlockCheck(.zero, check: 3, doubt: Version(generation: 4, sequence: 5))
+        try roundTrip(
+            ChecksReply(
+                highest: Version(generation: 1, sequence: 2), mark: Version(generation: 1, sequence: 1),
+                blocks: [doubtful, BlockCheck(.data, check: 9), BlockCheck(.lost, check: 0), BlockCheck(.absent, check: 1)]))
         try roundTrip(StatReply(object: object, mappedBlocks: 10, hasWriter: true))
         try roundTrip(ListReply(objects: [StatReply(object: object, mappedBlocks: 1, hasWriter: false)]))
         try roundTrip(
@@ -124,5 +139,37 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         let message = OpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 0x0102_0304_0506_0708, low: 0x1112_1314_1516_1718))
         let hex = message.encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         #expect(hex == "0300766d31" + "01" + "01020304050607081112131415161718")
+        let all = OpenRequest(name: "v", flags: [.write, .force, .settle, .fence])
+        #expect(all.encoded[3] == 15)
+        #expect(OpenRequest(name: "v", flags: [.write, .fence]).encoded[3] == 9)
+    }
+
+    @Test func goldenBytesOfDoubts() {
+        let range = DoubtRange(
+            part: PartAddress(chunk: 0x0102_0304, member: 0x1112, incarnation: 0x2122_2324_2526_2728), firstBlock: 0x3132_3334,
+            blockCount: 0x4142_4344, version: Version(generation: 0x5152_5354_5556_5758, sequence: 0x6162_6364_6566_6768))
+        let hex = DoubtsReply(ranges: [range]).encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
+        #expect(
+            hex == "0100" + "04030201" + "1211" + "2827262524232221" + "34333231" + "44434241" + "5857565554535251" + "6867666564636261")
+        #expect(Opcode.doubts.rawValue == 22 && Opcode.stamp.rawValue == 23)
+    }
+
+    @Test func goldenBytesOfWhatARecoveryAsks() {
+        func hex(_ bytes: [UInt8]) -> String { bytes.map { hexadecimal(UInt64($0), digits: 2) }.joined() }
+        let version = Version(generation: 0x0102_0304_0506_0708, sequence: 0x1112_1314_1516_1718)
+        #expect(hex(ChangedRequest(above: version).encoded) == "0807060504030201" + "1817161514131211")
+        let page = ChangedPage(
+            part: PartAddress(chunk: 0x2122_2324, member: 0x3132, incarnation: 0x4142_4344_4546_4748), page: 0x5152_5354, highest: version)
+        #expect(
+            hex(ChangedReply(pages: [page]).encoded) == "0100" + "24232221" + "3231" + "4847464544434241" + "54535251" + "0807060504030201"
+                + "1817161514131211")
+        let reply = ChecksReply(
+            highest: version, mark: Version(generation: 6, sequence: 7),
+            blocks: [BlockCheck(.data, check: 0x6162_6364), BlockCheck(.lost, check: 0, doubt: Version(generation: 8, sequence: 9))])
+        #expect(
+            hex(reply.encoded) == "0807060504030201" + "1817161514131211" + "0600000000000000" + "0700000000000000" + "0200"
+                + "02" + "64636261" + "83" + "00000000" + "0800000000000000" + "0900000000000000")
+        #expect(Opcode.changed.rawValue == 24 && Opcode.checks.rawValue == 25)
+        #expect(OpenRequest(name: "v", flags: .recover).encoded[3] == 16)
     }
 }
