@@ -73,6 +73,10 @@ let package = Package(
             dependencies: ["Arguments", "Base", "Daemon", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
             swiftSettings: strict),
         .executableTarget(
+            name: "rawstor-mdt",
+            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MDTDaemon", "Metadata", "Reactor", "SQLiteStore"],
+            swiftSettings: strict),
+        .executableTarget(
             name: "rawstor",
             dependencies: ["Arguments", "Base", "Environment", "Wire", "VolumeEngine", "Client", "Reactor", "CSystem"],
             swiftSettings: strict),

@@ -69,7 +69,7 @@ final class MDTConnection {
         do throws(Failure) {
             answer = try await perform(header, body)
         } catch {
-            server.noteStore(error)
+            server.noteFailure()
             answer = MDTAnswer(header, error)
             // What cannot be read as a message may be the beginning of anything.
             if error.status == .malformed { answer.endsConnection = true }

@@ -137,7 +137,7 @@ extension MDTServer {
         do throws(Failure) {
             ids = try await catalogue.unfinished()
         } catch {
-            noteStore(error)
+            noteFailure()
             counters.workFailed += 1
             return world.log(.error, "the catalogue cannot be read", [LogField("reason", error.detail)])
         }
@@ -147,7 +147,7 @@ extension MDTServer {
             } catch {
                 // Removed meanwhile: that is what was to be done.
                 if error.status != .notFound {
-                    noteStore(error)
+                    noteFailure()
                     counters.workFailed += 1
                     world.log(.debug, "a volume stays unfinished", [LogField("id", id), LogField("reason", error.detail)])
                 }

@@ -75,6 +75,8 @@ public final class MDTServer {
 
     /// What is wrong with this server, for those who watch it.
     public private(set) var trouble: String?
+    /// Called once, when there is trouble that does not heal while this process lives.
+    public var onTrouble: () -> Void = {}
 
     // Connections
 
@@ -133,12 +135,11 @@ public final class MDTServer {
         resumeDrainWaiter()
     }
 
-    /// What the catalogue said last: a store that has failed does not heal while this process lives.
-    func noteStore(_ failure: Failure?) {
-        switch failure?.status {
-        case .diskFailed, .damaged: trouble = failure?.detail
-        case _: break
-        }
+    /// Something went wrong: perhaps the catalogue's disk.
+    func noteFailure() {
+        guard trouble == nil, let failure = catalogue.storeFailure else { return }
+        trouble = failure.detail
+        onTrouble()
     }
 
     // The end

@@ -33,13 +33,7 @@ private struct ServeOptions {
             spin = Interval(nanoseconds: microseconds * 1000)
         }
         if let text = command.value("memory") { memory = try ByteSize.parse(text) }
-        switch command.value("log-level") ?? "info" {
-        case "debug": logLevel = .debug
-        case "info": logLevel = .info
-        case "warning": logLevel = .warning
-        case "error": logLevel = .error
-        case let other: throw Failure(.invalidArgument, "there is no log level '\(other)'; use debug, info, warning or error")
-        }
+        logLevel = try LogLevel(command.value("log-level") ?? "info")
     }
 }
 

@@ -3,6 +3,8 @@ import Client
 import Daemon
 import Environment
 import MDTDaemon
+import MetaStore
+import Metadata
 import Simulation
 import Testing
 import Wire
@@ -195,4 +197,55 @@ import Wire
         ] { #expect(text.contains(line + "\n"), "\(line)") }
         #expect(server.metricsAnswers.trouble() == nil)
     }
+
+    /// The process ends then, and is started anew; until then it says so.
+    @Test func aCatalogueWhoseDiskFailedIsTrouble() throws {
+        let bench = try MDTBench(osts: 0)
+        bench.killMDT()
+        let world = bench.mds.start("mdt")
+        let contents = MemoryMetaContents()
+        let (server, store) = try bench.run(world) { () throws(Failure) in
+            let store = FailingStore(try await MemoryMetaStore.create(contents, in: world))
+            let catalogue = try await ClusterCatalogue.create(in: store, world, cluster: MDTBench.cluster)
+            let server = MDTServer(world: world, catalogue: catalogue)
+            try server.listen(on: MDTBench.address)
+            return (server, store)
+        }
+        var calls = 0
+        server.onTrouble = { calls += 1 }
+        let peer = try bench.connect()
+        #expect { try peer.ask(.volumeMap, VolumeMapRequest(name: "x")) } throws: { ($0 as? Failure)?.status == .notFound }
+        #expect(server.metricsAnswers.trouble() == nil && calls == 0)
+        store.failure = Failure(.diskFailed, "the disk of the catalogue failed")
+        for _ in 0..<2 {
+            #expect { try peer.ask(.volumeMap, VolumeMapRequest(name: "x")) } throws: { ($0 as? Failure)?.status == .diskFailed }
+        }
+        #expect(server.metricsAnswers.trouble() == "the disk of the catalogue failed" && calls == 1)
+        #expect(server.metricsAnswers.metrics().contains("rawstor_mdt_store_up 0\n"))
+    }
+}
+
+/// Another store, until it fails.
+private final class FailingStore: MetaStore, @unchecked Sendable {
+    let store: any MetaStore
+    var failure: Failure?
+
+    init(_ store: any MetaStore) { self.store = store }
+
+    func read(_ keys: [MetaKey]) async throws(Failure) -> MetaSnapshot {
+        if let failure { throw failure }
+        return try await store.read(keys)
+    }
+
+    func list(_ prefix: MetaKey, after: MetaKey?, limit: Int) async throws(Failure) -> MetaPage {
+        if let failure { throw failure }
+        return try await store.list(prefix, after: after, limit: limit)
+    }
+
+    func commit(_ transaction: MetaTransaction) async throws(Failure) -> MetaOutcome {
+        if let failure { throw failure }
+        return try await store.commit(transaction)
+    }
+
+    func close() async { await store.close() }
 }
