@@ -43,7 +43,8 @@ let package = Package(
         // The server side.
         module("PartStore", ["Base", "Environment"]),
         module("OSTEngine", ["Base", "Wire", "PartStore"]),
-        module("OSTDaemon", ["Base", "Environment", "Wire", "PartStore", "OSTEngine"]),
+        module("Daemon", ["Base", "Environment"]),
+        module("OSTDaemon", ["Base", "Daemon", "Environment", "Wire", "PartStore", "OSTEngine"]),
 
         // Where a metadata server keeps its catalogue.
         module("MetaStore", ["Base", "Environment"]),
@@ -54,6 +55,12 @@ let package = Package(
         module("VolumeEngine", ["Base", "Wire"]),
         module("Client", ["Base", "Environment", "Wire", "VolumeEngine"]),
 
+        // An OST's end of the registry.
+        module("Registrar", ["Base", "Client", "Environment", "Wire"]),
+
+        // The metadata server, which is a client of the OSTs.
+        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "Metadata", "Wire"]),
+
         // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
         .target(name: "CSimulation"),
@@ -63,7 +70,11 @@ let package = Package(
         module("Arguments", ["Base"]),
         .executableTarget(
             name: "rawstor-ost",
-            dependencies: ["Arguments", "Base", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            dependencies: ["Arguments", "Base", "Daemon", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "rawstor-mdt",
+            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MDTDaemon", "Metadata", "Reactor", "SQLiteStore"],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor",
@@ -109,9 +120,15 @@ let package = Package(
         tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        tests(
+            "MDTDaemonTests",
+            [
+                "Base", "Client", "Daemon", "Environment", "MDTDaemon", "MetaStore", "Metadata", "OSTDaemon", "OSTEngine", "PartStore",
+                "Registrar", "Simulation", "Wire",
+            ]),
         tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Simulation", "Wire"]),
         tests("MetaStoreTests", ["Base", "Environment", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
-        tests("OSTDaemonTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
+        tests("OSTDaemonTests", ["Base", "Daemon", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),
         tests("PlacementTests", ["Base", "Placement"]),

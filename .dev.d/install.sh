@@ -32,7 +32,7 @@ done
 target=${DESTDIR:-}$prefix
 
 # What an installation consists of, for `--uninstall` as well.
-programs=(rawstor rawstor-ost)
+programs=(rawstor rawstor-ost rawstor-mdt)
 library=librawstor.so
 library_version=1.0.0
 library_major=${library_version%%.*}

@@ -5,20 +5,27 @@ import Wire
 /// One connection for control frames: one request at a time, each with a deadline, in straight-line code.
 ///
 /// Reads exactly one frame at a time and nothing behind it, so that the stream can be handed on after an open.
-final class ControlConnection {
+public final class ControlConnection {
     private let world: any World
     private let operations: Operations
     private let watchdog: Watchdog
     private let stream: StreamID
     private let endpoint: Endpoint
     private var nextRequestID: UInt64 = 1
-    private(set) var peer = Hello(role: .client)
+    public private(set) var peer = Hello(role: .client)
     /// A failure in the middle of a frame leaves the stream useless.
-    private(set) var isBroken = false
+    public private(set) var isBroken = false
 
-    /// Connects and says hello.
-    static func open(
-        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, deadline: Instant
+    /// Connects and says hello. A daemon of another role than `expected` is refused, and one of another cluster than `hello` names.
+    public static func open(
+        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting expected: Hello.Role = .ost, deadline: Instant
+    ) async throws(Failure) -> ControlConnection {
+        let hello = Hello(role: .client, cluster: cluster, software: "librawstor")
+        return try await open(world, endpoint, saying: hello, expecting: expected, deadline: deadline)
+    }
+
+    public static func open(
+        _ world: any World, _ endpoint: Endpoint, saying hello: Hello, expecting expected: Hello.Role, deadline: Instant
     ) async throws(Failure) -> ControlConnection {
         let operations = Operations(world)
         let connectDeadline = min(deadline, world.now + Limits.connectDeadline)
@@ -29,7 +36,7 @@ final class ControlConnection {
         case .success(let stream):
             let connection = ControlConnection(world, operations, stream, endpoint)
             do throws(Failure) {
-                try await connection.sayHello(cluster, deadline: deadline)
+                try await connection.say(hello, expecting: expected, deadline: deadline)
             } catch {
                 connection.close()
                 throw error
@@ -47,7 +54,7 @@ final class ControlConnection {
     }
 
     /// Nothing may be under way.
-    func close() {
+    public func close() {
         world.close(release())
     }
 
@@ -58,12 +65,12 @@ final class ControlConnection {
         return stream
     }
 
-    private func sayHello(_ cluster: Identifier, deadline: Instant) async throws(Failure) {
-        let mine = Hello(role: .client, cluster: cluster, software: "librawstor")
-        let (_, body) = try await exchange(FrameHeader(.hello), mine.encoded, deadline: deadline)
+    private func say(_ hello: Hello, expecting expected: Hello.Role, deadline: Instant) async throws(Failure) {
+        let cluster = hello.cluster
+        let (_, body) = try await exchange(FrameHeader(.hello), hello.encoded, deadline: deadline)
         peer = try decode(Hello.self, body)
-        guard peer.role == .ost else {
-            throw Failure(.unsupported, "\(endpoint) is a daemon of role '\(peer.role)'; an OST is expected here")
+        guard peer.role == expected else {
+            throw Failure(.unsupported, "\(endpoint) is \(peer.role.noun); \(expected.noun) is expected here")
         }
         guard cluster == .zero || peer.cluster == .zero || peer.cluster == cluster else {
             throw Failure(.wrongCluster, "\(endpoint) belongs to cluster \(peer.cluster), not to \(cluster)")
@@ -74,7 +81,7 @@ final class ControlConnection {
     }
 
     /// Sends a request and waits for its reply. An error reply is thrown with the sentence of the server.
-    func exchange(_ request: FrameHeader, _ body: [UInt8], deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
+    public func exchange(_ request: FrameHeader, _ body: [UInt8], deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
         invariant(body.count <= Limits.metaBytesMax, "a control body of \(body.count) bytes")
         var request = request
         request.requestID = nextRequestID
@@ -141,7 +148,7 @@ final class ControlConnection {
         }
     }
 
-    func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
+    public func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
         // `withUnsafeBytes` does not carry typed errors through on all our compilers, hence the detour.
         let result: Result<Body, Failure> = body.withUnsafeBytes { bytes in
             do throws(Failure) { return .success(try Body(decoding: bytes)) } catch { return .failure(error) }
@@ -155,42 +162,15 @@ extension UnsafeMutableRawBufferPointer {
     fileprivate var placeholder: UnsafeMutableRawPointer { unreachable("a buffer of \(count) bytes without memory") }
 }
 
-/// Breaks a stream at a deadline, so that what waits on it ends.
-private final class Watchdog: CompletionSink {
-    private let world: any World
-    private let stream: StreamID
-    private var sink = SinkID(0)
-    private var timer: TimerID?
-    private(set) var hasBarked = false
-
-    init(_ world: any World, _ stream: StreamID) {
-        self.world = world
-        self.stream = stream
-        sink = world.attach(self)
+extension Hello.Role {
+    var noun: String {
+        switch self {
+        case .client: "a client"
+        case .ost: "an OST"
+        case .mdt: "a metadata server (MDT)"
+        case .mgs: "a management server (MGS)"
+        }
     }
-
-    func arm(_ deadline: Instant) {
-        disarm()
-        timer = world.wake(at: deadline, Ticket(sink, 0))
-    }
-
-    func disarm() {
-        if let timer { world.cancel(timer) }
-        timer = nil
-    }
-
-    func close() {
-        disarm()
-        world.detach(sink)
-    }
-
-    func completed(_ token: UInt32, result: Int32) {
-        timer = nil
-        hasBarked = true
-        world.shutdown(stream)
-    }
-
-    func batchEnded() {}
 }
 
 extension Errno {

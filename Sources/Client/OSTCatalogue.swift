@@ -11,13 +11,40 @@ public final class OSTCatalogue: Catalogue {
     private let endpoint: Endpoint
     private let cluster: Identifier
     private let deadline: Interval
+    private let expected: ExpectedStore?
     private var connection: ControlConnection?
     private var isBusy = false
 
+    /// The disk that must be served there: an identity, and how often it was mounted at least.
+    public struct ExpectedStore: Hashable, Sendable {
+        public var store: Identifier
+        public var mountCounter: UInt64
+
+        public init(_ store: Identifier, mountCounter: UInt64 = 0) {
+            self.store = store
+            self.mountCounter = mountCounter
+        }
+
+        /// What a daemon says of itself fits.
+        public func check(_ hello: Hello, at endpoint: Endpoint) throws(Failure) {
+            guard hello.store == store else {
+                throw Failure(.wrongStore, "\(endpoint) serves store \(hello.store); store \(store) is expected there")
+            }
+            guard hello.mountCounter >= mountCounter else {
+                throw Failure(
+                    .wrongStore,
+                    "\(endpoint) serves store \(store) as it was when it had been mounted \(hello.mountCounter) times, and \(mountCounter) "
+                        + "are known: it is an old copy of the disk")
+            }
+        }
+    }
+
     /// `deadline` is for each call.
     public init(
-        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, deadline: Interval = Limits.requestDeadlineDefault
+        _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting: ExpectedStore? = nil,
+        deadline: Interval = Limits.requestDeadlineDefault
     ) {
+        expected = expecting
         self.world = world
         self.endpoint = endpoint
         self.cluster = cluster
@@ -38,8 +65,13 @@ public final class OSTCatalogue: Catalogue {
         let object = ObjectRecord(
             id: Identifier(wallClockMilliseconds: now, random: (world.random(), world.random())), name: name, bytes: bytes,
             layout: layout, createdMilliseconds: now)
-        _ = try await ask(FrameHeader(.create), object.encoded)
+        try await create(object)
         return object
+    }
+
+    /// An object whose id is chosen already; well too where that object is there.
+    public func create(_ object: ObjectRecord) async throws(Failure) {
+        _ = try await ask(FrameHeader(.create), object.encoded)
     }
 
     public func list() async throws(Failure) -> [StatReply] {
@@ -100,6 +132,13 @@ public final class OSTCatalogue: Catalogue {
         } else {
             connection = try await ControlConnection.open(world, endpoint, cluster: cluster, deadline: end)
             self.connection = connection
+            do throws(Failure) {
+                try expected?.check(connection.peer, at: endpoint)
+            } catch {
+                self.connection = nil
+                connection.close()
+                throw error
+            }
         }
         return try await connection.exchange(header, body, deadline: end).1
     }

@@ -109,6 +109,20 @@ public final class Operations: CompletionSink {
 
     public func sleep(_ interval: Interval) async { await sleep(until: world.now + interval) }
 
+    /// Tries for a few seconds what another process has: one that was killed a moment ago keeps its lock and its port until the kernel has
+    /// ended its last operations.
+    public func patiently<Value>(_ body: () async throws(Failure) -> Value) async throws(Failure) -> Value {
+        let end = world.now + .seconds(5)
+        while true {
+            do throws(Failure) {
+                return try await body()
+            } catch {
+                guard error.status == .busy, world.now < end else { throw error }
+            }
+            await sleep(.milliseconds(50))
+        }
+    }
+
     private func stream(_ result: Int32) -> Result<StreamID, Errno> {
         result < 0 ? .failure(Errno(-result)) : .success(StreamID(result))
     }

@@ -16,6 +16,8 @@ public final class ClusterCatalogue: @unchecked Sendable {
     let store: any MetaStore
     let world: any World
     private let operations: Operations
+    /// The disk of the store has failed: it answers nothing more until it is opened anew.
+    public private(set) var storeFailure: Failure?
 
     /// How long a call goes on trying. Beyond, its outcome is not known; who asked asks again.
     static let patience = Interval.seconds(10)
@@ -81,6 +83,7 @@ public final class ClusterCatalogue: @unchecked Sendable {
                     }
                 }
             } catch {
+                if error.status == .diskFailed { storeFailure = error }
                 guard error.isTransient else { throw error }
                 world.mark("metadata: unknown outcome")
                 obstacle = error

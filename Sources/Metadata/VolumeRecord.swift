@@ -105,7 +105,8 @@ public struct VolumeRecord: CatalogueValue {
             stale: count(.stale), filling: count(.filling), inSyncMin: inSyncMin, unresized: unresized.count)
     }
 
-    func checkReady() throws(Failure) {
+    /// That it can be opened, changed and asked about.
+    public func checkUsable() throws(Failure) {
         switch state {
         case .ready: return
         case .creating: throw Failure(.busy, "'\(object.name)' is just being made; try again in a moment")
@@ -119,7 +120,7 @@ public struct VolumeRecord: CatalogueValue {
     /// in between: then he gets one more, and the one whose answer was lost is nobody's. Members that are being filled become stale, since
     /// the recovery does not know what the new writer will do.
     mutating func raise(nonce: Identifier) throws(Failure) -> Bool {
-        try checkReady()
+        try checkUsable()
         guard nonce != .zero else {
             throw Failure(.invalidArgument, "an open for writing needs a nonce, so that it can be asked again without opening twice")
         }
@@ -133,8 +134,8 @@ public struct VolumeRecord: CatalogueValue {
     }
 
     /// That the generation is the last one granted.
-    func check(generation: UInt64) throws(Failure) {
-        try checkReady()
+    public func check(generation: UInt64) throws(Failure) {
+        try checkUsable()
         if generation < object.generation {
             throw Failure(
                 .fenced, "another writer has opened '\(object.name)': generation \(object.generation) was granted after \(generation)")
@@ -202,7 +203,7 @@ public struct VolumeRecord: CatalogueValue {
 
     /// The objects are to have this size. The volume is smaller at once, but larger only when they are.
     mutating func beginResize(to bytes: UInt64) throws(Failure) -> Bool {
-        try checkReady()
+        try checkUsable()
         try VolumeRecord.check(bytes: bytes, layout: object.layout)
         if bytes == object.bytes, bytes == objectBytes { return false }
         setObjectBytes(bytes)

@@ -4,8 +4,6 @@ import Wire
 
 /// The metrics of one OST in Prometheus' text format 0.0.4.
 struct MetricsText {
-    static let contentType = "text/plain; version=0.0.4; charset=utf-8"
-
     private(set) var text = ""
 
     init(_ engine: borrowing OSTEngine) {

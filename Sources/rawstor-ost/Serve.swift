@@ -1,6 +1,7 @@
 import Arguments
 import Base
 import CSystem
+import Daemon
 import Environment
 import OSTDaemon
 import OSTEngine
@@ -32,13 +33,7 @@ private struct ServeOptions {
             spin = Interval(nanoseconds: microseconds * 1000)
         }
         if let text = command.value("memory") { memory = try ByteSize.parse(text) }
-        switch command.value("log-level") ?? "info" {
-        case "debug": logLevel = .debug
-        case "info": logLevel = .info
-        case "warning": logLevel = .warning
-        case "error": logLevel = .error
-        case let other: throw Failure(.invalidArgument, "there is no log level '\(other)'; use debug, info, warning or error")
-        }
+        logLevel = try LogLevel(command.value("log-level") ?? "info")
     }
 }
 
@@ -55,7 +50,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // First of all: signals that come while the store is loaded wait for their turn.
     let signal = try StopSignal(reactor)
     let operations = Operations(reactor)
-    let disk = try await patiently(operations) { () throws(Failure) in try reactor.openDisk(options.path, .readWrite) }
+    let disk = try await operations.patiently { () throws(Failure) in try reactor.openDisk(options.path, .readWrite) }
     let began = reactor.now
     let blocks = reactor.traits(of: disk).bytes / UInt64(Block.bytes)
     var storeOptions = PartStore.Options()
@@ -86,11 +81,11 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
     reactor.isInHaste = { [weak server] in server.map { $0.takeMostInFlight() <= 4 } ?? false }
     for endpoint in options.endpoints {
-        _ = try await patiently(operations) { () throws(Failure) in try server.listen(on: endpoint) }
+        _ = try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) }
     }
-    let metrics = MetricsServer(world: reactor, server: server)
+    let metrics = MetricsServer(world: reactor, answers: server.metricsAnswers)
     if let endpoint = options.metrics {
-        _ = try await patiently(operations) { () throws(Failure) in try metrics.listen(on: endpoint) }
+        _ = try await operations.patiently { () throws(Failure) in try metrics.listen(on: endpoint) }
     }
     let number = await signal.wait()
     reactor.log(.info, "asked to stop", [LogField("signal", number)])
@@ -113,43 +108,4 @@ private func mapBytesAvailable(_ blocks: UInt64) throws(Failure) -> UInt64 {
                 + "take all the same")
     }
     return usable - fixed
-}
-
-/// Tries for a few seconds what another process has: one that was killed a moment ago keeps its lock and its port until the kernel has
-/// ended its last operations.
-private func patiently<Value>(
-    _ operations: Operations, _ body: () throws(Failure) -> Value
-) async throws(Failure) -> Value {
-    let end = operations.world.now + .seconds(5)
-    while true {
-        do throws(Failure) {
-            return try body()
-        } catch {
-            guard error.status == .busy, operations.world.now < end else { throw error }
-        }
-        await operations.sleep(.milliseconds(50))
-    }
-}
-
-/// SIGTERM or SIGINT, as something to wait for.
-private final class StopSignal: CompletionSink {
-    private var number: Int32?
-    private var waiter: UnsafeContinuation<Void, Never>?
-
-    init(_ reactor: Reactor) throws(Failure) {
-        try reactor.onSignal([2, 15], Ticket(reactor.attach(self), 0))
-    }
-
-    func completed(_ token: UInt32, result: Int32) {
-        number = result
-        waiter?.resume()
-        waiter = nil
-    }
-
-    func batchEnded() {}
-
-    func wait() async -> Int32 {
-        await suspend(while: { number == nil }) { waiter = $0 }
-        return number ?? 0
-    }
 }

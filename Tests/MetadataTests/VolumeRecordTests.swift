@@ -131,7 +131,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
     @Test func aRemovalEndsWithTheLastObject() throws {
         var volume = try volume()
         expect(volume.beginRemoval() && !volume.beginRemoval() && volume.hasWork)
-        expect(failure { try volume.checkReady() }?.status == .notFound)
+        expect(failure { try volume.checkUsable() }?.status == .notFound)
         var other = volume
         expect(other.cancelRemoval() && !other.hasWork)
         expect(volume.removed(from: [stores[0]]) && !volume.cancelRemoval(), "a part of it is gone")
@@ -143,7 +143,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
             object: ObjectRecord(id: stores[0], name: "a", bytes: 512, layout: Layout()), level: .ost, floor: 1, maker: maker,
             placements: [[stores[0]]])
         expect(failure { _ = try volume.becomeReady(by: stores[0]) }?.status == .closed)
-        expect(failure { try volume.checkReady() }?.status == .busy)
+        expect(failure { try volume.checkUsable() }?.status == .busy)
         expect(volume.beginRemoval())
         expect(failure { _ = try volume.becomeReady(by: maker) }?.status == .closed)
     }

@@ -1,6 +1,6 @@
 import Base
+import Daemon
 import Environment
-import OSTDaemon
 import Testing
 
 @Suite struct ListenAddressTests {

@@ -1,4 +1,5 @@
 import Base
+import Daemon
 import Environment
 import OSTDaemon
 import OSTEngine
@@ -38,7 +39,7 @@ private final class ServerBench {
                 try await StoreFile.load(operations, disk: disk, path: "/d", afterFailure: true)
             }
             try server.listen(on: ServerBench.address)
-            let metrics = MetricsServer(world: world, server: server)
+            let metrics = MetricsServer(world: world, answers: server.metricsAnswers)
             try metrics.listen(on: ServerBench.metricsAddress)
             self.server = server
             self.metrics = metrics

@@ -1,7 +1,7 @@
 import Base
 import Environment
 
-/// A small HTTP/1.1 responder for monitoring: `GET /metrics` and `GET /healthz`, one request a connection.
+/// A small HTTP/1.1 responder for monitoring: `GET /metrics` and `GET /healthz`, one request a connection. What they say its daemon tells.
 ///
 /// It is on its own port because scrapers are not clients. Everything about a connection is bounded: how many there are, the size of a
 /// request's head, and the time until it is answered and taken.
@@ -11,16 +11,31 @@ public final class MetricsServer: CompletionSink {
     static let deadline = Interval.seconds(5)
 
     private let world: any World
-    private unowned let server: OSTServer
+    private let answers: Answers
     private let operations: Operations
     private var sink = SinkID(0)
     private var listener: ListenerID?
     /// Streams by slot; a deadline's token is the slot.
     private var streams: [StreamID?] = Array(repeating: nil, count: MetricsServer.connectionsMax)
 
-    public init(world: any World, server: OSTServer) {
+    /// What the daemon says of itself when it is asked.
+    public struct Answers {
+        public var metrics: () -> String
+        /// Nil while all is well, otherwise the line that says what is not.
+        public var trouble: () -> String?
+
+        public init(metrics: @escaping () -> String, trouble: @escaping () -> String?) {
+            self.metrics = metrics
+            self.trouble = trouble
+        }
+    }
+
+    static let metricsContentType = "text/plain; version=0.0.4; charset=utf-8"
+    static let acceptRetryDelay = Interval.milliseconds(100)
+
+    public init(world: any World, answers: Answers) {
         self.world = world
-        self.server = server
+        self.answers = answers
         operations = Operations(world)
         sink = world.attach(self)
     }
@@ -63,7 +78,7 @@ public final class MetricsServer: CompletionSink {
             case .failure(let error):
                 guard listener != nil else { return }
                 world.log(.warning, "accepting a scraper failed", [LogField("errno", error.code)])
-                await operations.sleep(OSTServer.acceptRetryDelay)
+                await operations.sleep(MetricsServer.acceptRetryDelay)
             }
         }
     }
@@ -108,11 +123,10 @@ public final class MetricsServer: CompletionSink {
             return response("405 Method Not Allowed", "use GET\n", extra: "Allow: GET, HEAD\r\n")
         }
         switch request[1].prefix(while: { $0 != "?" }) {
-        case "/metrics": return response("200 OK", MetricsText(server.engine).text, type: MetricsText.contentType, hasBody: hasBody)
+        case "/metrics": return response("200 OK", answers.metrics(), type: MetricsServer.metricsContentType, hasBody: hasBody)
         case "/healthz":
-            return server.engine.hasFailed
-                ? response("503 Service Unavailable", "the store is loaded anew after a disk failure\n", hasBody: hasBody)
-                : response("200 OK", "ok\n", hasBody: hasBody)
+            guard let trouble = answers.trouble() else { return response("200 OK", "ok\n", hasBody: hasBody) }
+            return response("503 Service Unavailable", trouble + "\n", hasBody: hasBody)
         case _: return response("404 Not Found", "there is /metrics and /healthz\n", hasBody: hasBody)
         }
     }

@@ -1,7 +1,7 @@
 import Base
 import Environment
 
-/// Addresses to listen on as an operator writes them, and which of them need no keys (P8).
+/// Addresses to listen on as an operator writes them, and which of them need no keys (P8); levels of logs at the end.
 public enum ListenAddress {
     /// `HOST:PORT`, with an IPv6 address in brackets.
     public static func parse(_ text: String) throws(Failure) -> Endpoint {
@@ -39,6 +39,19 @@ public enum ListenAddress {
                 .permissionDenied,
                 "\(endpoint) can be reached from other machines, and connections are neither authenticated nor encrypted yet: anyone "
                     + "there could read and overwrite every volume; listen on 127.0.0.1, or accept that with --insecure-network")
+        }
+    }
+}
+
+extension LogLevel {
+    /// As an operator writes it.
+    public init(_ text: String) throws(Failure) {
+        switch text {
+        case "debug": self = .debug
+        case "info": self = .info
+        case "warning": self = .warning
+        case "error": self = .error
+        case _: throw Failure(.invalidArgument, "there is no log level '\(text)'; use debug, info, warning or error")
         }
     }
 }

@@ -1,0 +1,115 @@
+import Base
+import Environment
+import Metadata
+import Wire
+
+/// What is asked, one case each; and the registry of OSTs.
+extension MDTServer {
+    func perform(_ header: FrameHeader, _ body: [UInt8], _ connection: MDTConnection) async throws(Failure) -> MDTAnswer {
+        let deadline = world.now + header.allowedTime
+        switch header.opcode {
+        case .ping, .close: return MDTAnswer(header)
+        case .volumeCreate: return MDTAnswer(header, try await create(try VolumeCreateRequest(decoding: body), deadline))
+        case .volumeOpen:
+            let request = try VolumeOpenRequest(decoding: body)
+            return MDTAnswer(header, try await open(request, generation: header.generation, connection))
+        case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeExcludeRequest(decoding: body)))
+        case .volumeMap:
+            let map = try await map(try VolumeMapRequest(decoding: body))
+            var answer = MDTAnswer(header, map)
+            answer.header.argument = writers[map.object.id] == nil ? 0 : 1
+            return answer
+        case .volumeList: return MDTAnswer(header, body: try await list(try NameRequest(decoding: body)).encoded)
+        case .volumeRemove:
+            try await remove(try NameRequest(decoding: body), connection, deadline)
+            return MDTAnswer(header)
+        case .volumeResize:
+            return MDTAnswer(header, try await resize(try NameRequest(decoding: body), bytes: header.argument, deadline))
+        case .volumeClose:
+            let request = try VolumeCloseRequest(decoding: body)
+            if let session = writers[request.id], session.connection === connection, session.generation == request.generation {
+                writers[request.id] = nil
+            }
+            return MDTAnswer(header)
+        case .ostRegister:
+            return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
+        case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
+        case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .read, .write, .flush, .writeZeroes, .discard, .mark,
+            .event:
+            throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
+        }
+    }
+
+    // OSTs
+
+    private func register(_ request: OSTRegisterRequest, _ connection: MDTConnection) async throws(Failure) -> OSTRegisterReply {
+        guard connection.peer?.role == .ost else { throw Failure(.permissionDenied, "only an OST registers itself") }
+        try checkIdentity(request, connection)
+        let before = heard[request.store]
+        try await catalogue.register(request)
+        // Again, behind the wait: another may have come meanwhile.
+        try checkIdentity(request, connection)
+        heard[request.store] = Heard(at: world.now, connection: connection, registration: request)
+        if before?.connection == nil || before?.registration.mountCounter != request.mountCounter {
+            world.log(
+                .info, "OST registered",
+                [
+                    LogField("store", request.store), LogField("address", request.endpoints.joined(separator: " ")),
+                    LogField("domain", request.domain), LogField("mounts", request.mountCounter),
+                    LogField("boot", request.boot),
+                ])
+            wakeWork()
+        }
+        return OSTRegisterReply(cluster: catalogue.cluster, interval: Limits.heartbeatInterval)
+    }
+
+    /// Two daemons with disks of one identity: the one that is here already stays. A daemon that was started anew at the same address is
+    /// the same one; at another address it waits until the connection of the first has ended, or is silent.
+    private func checkIdentity(_ request: OSTRegisterRequest, _ connection: MDTConnection) throws(Failure) {
+        guard let known = heard[request.store], let other = known.connection, other !== connection,
+            known.registration.endpoints != request.endpoints, world.now - known.at < MDTServer.identityHeld
+        else { return }
+        throw Failure(
+            .wrongStore,
+            "store \(request.store) is served at \(known.registration.endpoints.joined(separator: " ")) already, from where it was heard "
+                + "\((world.now - known.at).milliseconds) ms ago: there are two disks of one identity; stop one of them")
+    }
+
+    /// Three heartbeats.
+    static let identityHeld = Interval(nanoseconds: Limits.heartbeatInterval.nanoseconds * 3)
+
+    /// Whether an OST gets parts and requests.
+    func isAlive(_ store: Identifier) -> Bool {
+        guard let known = heard[store] else { return false }
+        return world.now - known.at < Limits.heartbeatTimeout
+    }
+
+    private func listOSTs(_ request: OSTListRequest) async throws(Failure) -> OSTListReply {
+        let behind = try await catalogue.osts().filter { $0.store > request.after }.prefix(OSTListReply.countMax)
+        return OSTListReply(
+            osts: behind.map { record in
+                let known = heard[record.store]
+                // The catalogue's free space is that of the last change.
+                return OSTStatus(
+                    registration: known?.registration ?? record.registration, isDrained: record.isDrained, isAlive: isAlive(record.store),
+                    silence: known.map { world.now - $0.at } ?? Interval(nanoseconds: .max))
+            })
+    }
+
+    /// After a start the OSTs come back within a heartbeat. Until then nobody knows which of them are there.
+    func waitForOSTs(_ deadline: Instant) async throws(Failure) {
+        let end = min(deadline, started + Interval(nanoseconds: Limits.heartbeatInterval.nanoseconds * 2))
+        while world.now < end {
+            if try await catalogue.osts().allSatisfy({ heard[$0.store] != nil }) { return }
+            await operations.sleep(.milliseconds(100))
+        }
+    }
+}
+
+extension FrameHeader {
+    /// What a request says that it may take, as far as a server goes along.
+    var allowedTime: Interval {
+        let asked = Interval.milliseconds(UInt64(deadlineOrStatus))
+        return deadlineOrStatus == 0 ? Limits.requestDeadlineDefault : min(asked, Limits.requestDeadlineDefault)
+    }
+}

@@ -1,0 +1,190 @@
+import Base
+import Environment
+import Metadata
+import Wire
+
+/// What is asked of volumes.
+extension MDTServer {
+    // Looking
+
+    func map(of volume: VolumeRecord) async throws(Failure) -> VolumeMap { volume.map(try await catalogue.osts(volume.stores)) }
+
+    func map(_ request: VolumeMapRequest) async throws(Failure) -> VolumeMap {
+        let volume =
+            request.id == .zero ? try await catalogue.volume(named: request.name) : try await catalogue.volume(request.id)
+        try volume.checkUsable()
+        return try await map(of: volume)
+    }
+
+    func list(_ request: NameRequest) async throws(Failure) -> VolumeListReply {
+        if !request.name.isEmpty { try ObjectRecord.check(name: request.name) }
+        let volumes = try await catalogue.volumes(after: request.name, limit: VolumeListReply.countMax)
+        return VolumeListReply(volumes: volumes.map { $0.summary(hasWriter: writers[$0.id] != nil) })
+    }
+
+    // Writing
+
+    func open(_ request: VolumeOpenRequest, generation: UInt64, _ connection: MDTConnection) async throws(Failure) -> VolumeMap {
+        let volume = try await catalogue.volume(named: request.name)
+        try volume.checkUsable()
+        guard request.flags.contains(.write) else { return try await map(of: volume) }
+        if generation != 0 {
+            try volume.check(generation: generation)
+            writers[volume.id] = WriterSession(connection: connection, generation: generation)
+            return try await map(of: volume)
+        }
+        if !request.flags.contains(.force) { try await waitForNoWriter(volume, but: connection, retrying: request.nonce) }
+        // Before the generation is raised: who comes in between finds somebody.
+        let before = writers[volume.id]
+        writers[volume.id] = WriterSession(connection: connection, generation: .max)
+        do throws(Failure) {
+            let opened = try await catalogue.open(volume.id, nonce: request.nonce)
+            if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
+            world.log(
+                .info, "volume opened for writing",
+                [
+                    LogField("volume", opened.object.name), LogField("generation", opened.object.generation),
+                    LogField("map", opened.object.map), LogField("connection", connection.number),
+                ])
+            return try await map(of: opened)
+        } catch {
+            if writers[volume.id]?.connection === connection { writers[volume.id] = before }
+            throw error
+        }
+    }
+
+    /// Until the session of another writer has ended. One that is alive makes this `busy`: it says something every few seconds, or is in
+    /// the middle of a request. One that stays silent is gone.
+    private func waitForNoWriter(_ volume: VolumeRecord, but connection: MDTConnection, retrying nonce: Identifier) async throws(Failure) {
+        let asked = world.now
+        while let session = writers[volume.id], session.connection !== connection {
+            let other = session.connection
+            // The same open again, by another connection since the first broke: nobody else's.
+            if session.generation == volume.object.generation, nonce != .zero, nonce == volume.nonce { return }
+            if other.isHandling || other.lastHeard > asked {
+                throw Failure(
+                    .busy, "'\(volume.object.name)' is open for writing by \(other.description); close it there first, or open it by force")
+            }
+            if world.now - other.lastHeard >= Limits.writerSilenceMax {
+                world.log(
+                    .warning, "a writer that is silent gives way",
+                    [LogField("volume", volume.object.name), LogField("connection", other.number)])
+                writers[volume.id] = nil
+                other.end("its volume was opened by another writer while it was silent")
+                return
+            }
+            await operations.sleep(.milliseconds(50))
+            if isStopped { throw Failure(.closed, "the daemon stops; try again in a moment") }
+        }
+    }
+
+    func exclude(_ request: VolumeExcludeRequest) async throws(Failure) -> VolumeMap {
+        guard (1...Limits.ostsMax).contains(request.stores.count) else {
+            throw Failure(.invalidArgument, "an exclusion names 1 to \(Limits.ostsMax) OSTs, not \(request.stores.count)")
+        }
+        let volume = try await catalogue.exclude(Set(request.stores), from: request.id, generation: request.generation)
+        world.log(
+            .warning, "members excluded",
+            [
+                LogField("volume", volume.object.name), LogField("map", volume.object.map), LogField("generation", request.generation),
+                LogField("stores", request.stores.map(\.description).joined(separator: " ")),
+            ])
+        return try await map(of: volume)
+    }
+
+    // Making and removing
+
+    func create(_ request: VolumeCreateRequest, _ deadline: Instant) async throws(Failure) -> VolumeMap {
+        try await waitForOSTs(deadline)
+        let volume = try await catalogue.place(request, maker: identity) { isAlive($0) }
+        inHand.insert(volume.id)
+        defer { inHand.remove(volume.id) }
+        do throws(Failure) {
+            try await catalogue.begin(volume)
+            if let failure = await makeObjects(volume, deadline) { throw failure }
+            let made = try await catalogue.finish(volume.id, maker: identity)
+            world.log(
+                .info, "volume created",
+                [
+                    LogField("volume", made.object.name), LogField("id", made.id), LogField("bytes", made.object.bytes),
+                    LogField("members", made.members), LogField("placements", made.placementCount), LogField("osts", made.stores.count),
+                ])
+            return try await map(of: made)
+        } catch {
+            await undo(volume)
+            throw error
+        }
+    }
+
+    /// The name is free at once. What was made on OSTs goes by and by; and where the catalogue cannot be reached now, the volume is still
+    /// one that is being made, in nobody's hands.
+    private func undo(_ volume: VolumeRecord) async {
+        do throws(Failure) {
+            _ = try await catalogue.beginRemoval(volume.id)
+        } catch {
+            // It was not even begun.
+            if error.status != .notFound {
+                world.log(
+                    .warning, "a creation is undone later", [LogField("volume", volume.object.name), LogField("reason", error.detail)])
+            }
+        }
+        wakeWork()
+    }
+
+    func remove(_ request: NameRequest, _ connection: MDTConnection, _ deadline: Instant) async throws(Failure) {
+        let volume = try await catalogue.volume(named: request.name)
+        try volume.checkUsable()
+        try await waitForNoWriter(volume, but: connection, retrying: .zero)
+        try await waitForOSTs(deadline)
+        try takeInHand(volume)
+        defer { inHand.remove(volume.id) }
+        let leaving = try await catalogue.beginRemoval(volume.id)
+        world.log(.info, "removing a volume", [LogField("volume", leaving.object.name), LogField("id", leaving.id)])
+        do throws(Failure) {
+            try await removeObjects(leaving, deadline)
+        } catch {
+            guard error.status == .busy else {
+                // What is left goes when its OSTs are back.
+                wakeWork()
+                return
+            }
+            // Somebody has it open, and nothing is gone yet.
+            try await catalogue.cancelRemoval(volume.id)
+            throw error
+        }
+    }
+
+    func resize(_ request: NameRequest, bytes: UInt64, _ deadline: Instant) async throws(Failure) -> VolumeMap {
+        let volume = try await catalogue.volume(named: request.name)
+        try volume.checkUsable()
+        try await waitForOSTs(deadline)
+        try takeInHand(volume)
+        defer { inHand.remove(volume.id) }
+        var changing = try await catalogue.beginResize(volume.id, to: bytes)
+        let failures = try await resizeObjects(&changing, deadline)
+        if changing.object.bytes != bytes {
+            _ = try await catalogue.cancelResize(volume.id, number: changing.resizes)
+            wakeWork()
+            let why = failures.first ?? Failure(.unreachable, "not all OSTs have answered")
+            throw Failure(
+                why.status, "'\(volume.object.name)' keeps its \(volume.object.bytes) bytes, since it cannot grow everywhere: \(why.detail)"
+            )
+        }
+        world.log(.info, "volume resized", [LogField("volume", volume.object.name), LogField("bytes", bytes)])
+        return try await map(of: changing)
+    }
+
+    private func takeInHand(_ volume: VolumeRecord) throws(Failure) {
+        guard inHand.insert(volume.id).inserted else {
+            throw Failure(.busy, "'\(volume.object.name)' is just being changed; try again in a moment")
+        }
+    }
+}
+
+extension MDTConnection {
+    /// As a user knows it.
+    var description: String {
+        let name = String(String.UnicodeScalarView((peer?.software ?? "").unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }))
+        return name.isEmpty ? "connection \(number)" : "\(name) (connection \(number))"
+    }
+}

@@ -1,0 +1,72 @@
+import Arguments
+import Base
+import Daemon
+import Environment
+import MDTDaemon
+import Metadata
+import Reactor
+import SQLiteStore
+
+/// What the command line asks `serve` for, checked before anything is opened.
+private struct ServeOptions {
+    var path: String
+    var endpoints: [Endpoint] = []
+    var metrics: Endpoint?
+    var logLevel = LogLevel.info
+
+    init(_ command: ParsedCommand) throws(Failure) {
+        path = command.positionals[0]
+        let allowsNetwork = command.has("insecure-network")
+        for text in command.values("listen") { endpoints.append(try ListenAddress.parse(text)) }
+        if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7700)] }
+        if let text = command.value("metrics") { metrics = try ListenAddress.parse(text) }
+        for endpoint in endpoints + [metrics].compactMap({ $0 }) { try ListenAddress.check(endpoint, allowsNetwork: allowsNetwork) }
+        logLevel = try LogLevel(command.value("log-level") ?? "info")
+    }
+}
+
+func serve(_ command: ParsedCommand) throws(Failure) -> Int32 {
+    let options = try ServeOptions(command)
+    var reactorOptions = ReactorOptions()
+    reactorOptions.logLevel = options.logLevel
+    reactorOptions.name = "rawstor-mdt"
+    // Nobody waits for microseconds here.
+    reactorOptions.spin = Interval(nanoseconds: 0)
+    return try inWorld(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
+}
+
+private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Failure) -> Int32 {
+    // First of all: signals that come while the catalogue is opened wait for their turn.
+    let signal = try StopSignal(reactor)
+    let operations = Operations(reactor)
+    let store = try await operations.patiently { () throws(Failure) in try await SQLiteMetaStore.open(options.path, in: reactor) }
+    let catalogue: ClusterCatalogue
+    do throws(Failure) {
+        catalogue = try await ClusterCatalogue.open(store, reactor)
+    } catch {
+        await store.close()
+        throw error
+    }
+    reactor.log(.info, "serving", [LogField("path", options.path), LogField("cluster", catalogue.cluster)])
+    var serverOptions = MDTServer.Options()
+    serverOptions.software = "rawstor-mdt \(softwareVersion)"
+    let server = MDTServer(world: reactor, catalogue: catalogue, options: serverOptions)
+    server.onTrouble = { signal.give() }
+    for endpoint in options.endpoints {
+        _ = try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) }
+    }
+    let metrics = MetricsServer(world: reactor, answers: server.metricsAnswers)
+    if let endpoint = options.metrics {
+        _ = try await operations.patiently { () throws(Failure) in try metrics.listen(on: endpoint) }
+    }
+    let number = await signal.wait()
+    if let trouble = server.trouble {
+        reactor.log(.error, "the catalogue cannot be served any more", [LogField("reason", trouble)])
+    } else {
+        reactor.log(.info, "asked to stop", [LogField("signal", number)])
+    }
+    metrics.stop()
+    await server.stop()
+    await store.close()
+    return server.trouble == nil ? ExitStatus.well : ExitStatus.failure
+}

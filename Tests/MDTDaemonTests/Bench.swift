@@ -1,0 +1,242 @@
+import Base
+import Client
+import Environment
+import MDTDaemon
+import MetaStore
+import Metadata
+import OSTDaemon
+import OSTEngine
+import PartStore
+import Registrar
+import Simulation
+import Testing
+import Wire
+
+/// A metadata server and OSTs, each on a host of its own in one universe, and clients that speak to them through the simulated network.
+final class MDTBench {
+    static let cluster = Identifier(high: 1, low: 1)
+    static let address = Endpoint.tcp(host: "mds", port: 7700)
+
+    let universe: Universe
+    let mds: SimHost
+    let client: SimWorld
+    let contents = MemoryMetaContents()
+    private(set) var mdt: SimWorld?
+    private(set) var server: MDTServer?
+    private(set) var osts: [OST] = []
+    private(set) var logs: [String] = []
+
+    init(seed: UInt64 = 1, osts count: Int = 3) throws {
+        universe = Universe(seed: seed)
+        mds = universe.addHost("mds")
+        client = universe.addHost("client").start("client")
+        universe.onLog = { [unowned self] _, level, text, fields in
+            logs.append("\(level) \(text) " + fields.map { "\($0.name)=\($0.value)" }.joined(separator: " "))
+        }
+        try startMDT()
+        for number in 0..<count {
+            let ost = try OST(self, number)
+            osts.append(ost)
+            try ost.start()
+        }
+        try waitUntil("all OSTs have registered") { osts.allSatisfy(\.isRegistered) }
+    }
+
+    deinit { universe.end() }
+
+    func startMDT() throws {
+        let isFirst = mdt == nil
+        let world = mds.start("mdt")
+        mdt = world
+        server = try run(world) { [contents] () throws(Failure) in
+            let catalogue: ClusterCatalogue
+            if isFirst {
+                let store = try await MemoryMetaStore.create(contents, in: world)
+                catalogue = try await ClusterCatalogue.create(in: store, world, cluster: MDTBench.cluster)
+            } else {
+                catalogue = try await ClusterCatalogue.open(try await MemoryMetaStore.open(contents, in: world), world)
+            }
+            let server = MDTServer(world: world, catalogue: catalogue)
+            try server.listen(on: MDTBench.address)
+            return server
+        }
+    }
+
+    func killMDT() {
+        mdt?.kill()
+        contents.processEnded()
+        server = nil
+    }
+
+    /// Runs code in a process until it ends.
+    @discardableResult
+    func run<Value>(_ world: SimWorld? = nil, _ body: @escaping () async throws(Failure) -> Value) throws -> Value {
+        var outcome: Result<Value, Failure>?
+        (world ?? client).spawn {
+            do throws(Failure) { outcome = .success(try await body()) } catch { outcome = .failure(error) }
+        }
+        universe.run(while: { outcome == nil }, limit: .seconds(120))
+        guard let outcome else { throw Failure(.deadlineExceeded, "the bench's code does not end") }
+        return try outcome.get()
+    }
+
+    func waitUntil(_ what: String, seconds: UInt64 = 60, _ condition: () -> Bool) throws {
+        universe.run(while: { !condition() }, limit: .seconds(seconds))
+        if !condition() { throw Failure(.deadlineExceeded, "it does not become true that \(what)") }
+    }
+
+    /// A connection of a client that stays.
+    func connect(from world: SimWorld? = nil) throws -> Peer {
+        let world = world ?? client
+        return Peer(
+            self, world,
+            try run(world) { () throws(Failure) in
+                try await ControlConnection.open(
+                    world, MDTBench.address, cluster: MDTBench.cluster, expecting: .mdt, deadline: world.now + .seconds(10))
+            })
+    }
+
+    func create(_ name: String, bytes: UInt64 = 64 << 20, replicas: UInt16 = 2, level: SpreadLevel = .host) throws -> VolumeMap {
+        let request = VolumeCreateRequest(name: name, bytes: bytes, layout: Layout(dataMembers: replicas), level: level)
+        return try connect().ask(.volumeCreate, request, VolumeMap.self)
+    }
+
+    func names() throws -> [String] {
+        try connect().ask(.volumeList, NameRequest(name: ""), VolumeListReply.self).volumes.map(\.object.name)
+    }
+
+    /// A host with an OST of its own, which is not waited for.
+    func addOST(cluster: Identifier = MDTBench.cluster, media: Media? = nil) throws -> OST {
+        let ost = try OST(self, osts.count, cluster: cluster, media: media)
+        osts.append(ost)
+        try ost.start()
+        return ost
+    }
+
+    /// The objects on each OST that runs.
+    func objects() throws -> [[ObjectRecord]] {
+        try osts.filter(\.isRunning).map { ost in
+            try run { [client] () throws(Failure) in
+                let catalogue = OSTCatalogue(client, ost.address)
+                defer { catalogue.close() }
+                return try await catalogue.list().map(\.object)
+            }
+        }
+    }
+}
+
+/// A connection, and what is asked on it.
+final class Peer {
+    let bench: MDTBench
+    let world: SimWorld
+    let connection: ControlConnection
+
+    init(_ bench: MDTBench, _ world: SimWorld, _ connection: ControlConnection) {
+        self.bench = bench
+        self.world = world
+        self.connection = connection
+    }
+
+    func close() { connection.close() }
+
+    @discardableResult
+    func exchange(_ header: FrameHeader, _ body: [UInt8] = []) throws -> (FrameHeader, [UInt8]) {
+        try bench.run(world) { [self] () throws(Failure) in
+            try await connection.exchange(header, body, deadline: world.now + .seconds(30))
+        }
+    }
+
+    @discardableResult
+    func ask(_ opcode: Opcode, _ body: some Message) throws -> FrameHeader { try exchange(FrameHeader(opcode), body.encoded).0 }
+
+    func ask<Reply: Message>(_ opcode: Opcode, _ body: some Message, _ type: Reply.Type) throws -> Reply {
+        try connection.decode(type, try exchange(FrameHeader(opcode), body.encoded).1)
+    }
+
+    func open(_ name: String, _ flags: VolumeOpenRequest.Flags = .write, nonce: UInt64, generation: UInt64 = 0) throws -> VolumeMap {
+        var header = FrameHeader(.volumeOpen)
+        header.generation = generation
+        let request = VolumeOpenRequest(name: name, flags: flags, nonce: Identifier(high: 99, low: nonce))
+        return try connection.decode(VolumeMap.self, try exchange(header, request.encoded).1)
+    }
+
+    func resize(_ name: String, _ bytes: UInt64) throws -> VolumeMap {
+        var header = FrameHeader(.volumeResize)
+        header.argument = bytes
+        return try connection.decode(VolumeMap.self, try exchange(header, NameRequest(name: name).encoded).1)
+    }
+}
+
+/// An OST as it ships, with heartbeats of the test.
+final class OST {
+    unowned let bench: MDTBench
+    let number: Int
+    let host: SimHost
+    private(set) var world: SimWorld
+    private(set) var server: OSTServer?
+    private(set) var registrar: Registrar?
+    private(set) var store = Identifier.zero
+    private var isMade: Bool
+    private(set) var isRunning = false
+    var address: Endpoint { .tcp(host: host.name, port: 7710) }
+
+    let cluster: Identifier
+
+    init(_ bench: MDTBench, _ number: Int, cluster: Identifier = MDTBench.cluster, media: Media? = nil) throws {
+        self.bench = bench
+        self.cluster = cluster
+        self.number = number
+        host = bench.universe.addHost("oss\(number)")
+        if let media { host.addDisk("/d", media: media) } else { host.addDisk("/d", bytes: 256 << 20) }
+        isMade = media != nil
+        world = host.start("ost")
+    }
+
+    func start() throws {
+        let isFirst = !isMade
+        if store != .zero { world = host.start("ost") }
+        isMade = true
+        let world = world
+        server = try bench.run(world) { [self] () throws(Failure) in
+            let operations = Operations(world)
+            let disk = try world.openDisk("/d", .readWrite)
+            if isFirst { try await StoreFile.initialize(operations, disk: disk, path: "/d", cluster: cluster) }
+            let store = try await StoreFile.load(operations, disk: disk, path: "/d")
+            self.store = store.store
+            let server = try OSTServer(world: world, disk: disk, store: store, configuration: .small) { () throws(Failure) in
+                try await StoreFile.load(operations, disk: disk, path: "/d", afterFailure: true)
+            }
+            try server.listen(on: address)
+            return server
+        }
+        isRunning = true
+        let registrar = Registrar(world, servers: [MDTBench.address], cluster: cluster) { [weak self] in self?.registration }
+        self.registrar = registrar
+        registrar.start()
+    }
+
+    var isRegistered: Bool { registrar?.standings == [.registered] }
+
+    /// Why it was refused, if it was.
+    var refusal: Failure? {
+        guard case .failed(let failure) = registrar?.standings.first else { return nil }
+        return failure
+    }
+
+    /// What it says of itself.
+    var registration: OSTRegisterRequest? {
+        guard let server, let identity = server.engine.identity else { return nil }
+        let statistics = server.engine.storeStatistics
+        return OSTRegisterRequest(
+            store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: ["\(address)"], host: host.name,
+            domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+    }
+
+    /// `silent`: with the power of its machine.
+    func kill(silent: Bool = false) {
+        if silent { host.losePower() } else { world.kill() }
+        server = nil
+        registrar = nil
+        isRunning = false
+    }
+}

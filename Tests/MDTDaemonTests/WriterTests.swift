@@ -1,0 +1,154 @@
+import Base
+import Client
+import Environment
+import MDTDaemon
+import Simulation
+import Testing
+import Wire
+
+@Suite struct WriterTests {
+    private func failure<Value>(_ body: () throws -> Value) -> Failure? {
+        do {
+            _ = try body()
+            return nil
+        } catch {
+            return error as? Failure
+        }
+    }
+
+    @Test func everyOpenForWritingRaisesTheGeneration() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        let peer = try bench.connect()
+        #expect(try peer.open("vm1", [], nonce: 0).object.generation == 0)
+        #expect(try peer.open("vm1", nonce: 1).object.generation == 1)
+        #expect(try peer.open("vm1", nonce: 1).object.generation == 1)
+        #expect(try peer.open("vm1", nonce: 2).object.generation == 2)
+        #expect(failure { try peer.open("vm2", nonce: 3) }?.status == .notFound)
+        #expect(try peer.ask(.volumeMap, VolumeMapRequest(name: "vm1")).argument == 1)
+    }
+
+    @Test func aSecondWriterIsRefusedWhileTheFirstIsThere() throws {
+        let bench = try MDTBench()
+        let id = try bench.create("vm1").object.id
+        let first = try bench.connect()
+        #expect(try first.open("vm1", nonce: 1).object.generation == 1)
+        keepAlive(first)
+        let second = try bench.connect()
+        let asked = bench.universe.now
+        let refusal = failure { try second.open("vm1", nonce: 2) }
+        #expect(refusal?.status == .busy && refusal?.detail.contains("librawstor") == true)
+        #expect(bench.universe.now - asked <= .seconds(3))
+        #expect(try second.open("vm1", [], nonce: 0).object.generation == 1, "a reader disturbs nobody")
+        #expect(failure { try second.ask(.volumeRemove, NameRequest(name: "vm1")) }?.status == .busy)
+        // Closing frees it at once.
+        isPinging = false
+        bench.universe.run(for: Limits.writerPingInterval)
+        try first.ask(.volumeClose, VolumeCloseRequest(id: id, generation: 1))
+        #expect(try second.open("vm1", nonce: 2).object.generation == 2)
+        // And so does the end of the connection.
+        second.close()
+        bench.universe.run(for: .milliseconds(50))
+        let third = try bench.connect()
+        let before = bench.universe.now
+        #expect(try third.open("vm1", nonce: 3).object.generation == 3)
+        #expect(bench.universe.now - before < .seconds(1))
+    }
+
+    @Test func forceDoesNotAsk() throws {
+        let bench = try MDTBench()
+        let id = try bench.create("vm1").object.id
+        let first = try bench.connect()
+        _ = try first.open("vm1", nonce: 1)
+        keepAlive(first)
+        let second = try bench.connect()
+        #expect(try second.open("vm1", [.write, .force], nonce: 2).object.generation == 2)
+        isPinging = false
+        bench.universe.run(for: Limits.writerPingInterval)
+        let exclude = VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store])
+        #expect(failure { try first.ask(.volumeExclude, exclude) }?.status == .fenced)
+        #expect(failure { try first.open("vm1", nonce: 1, generation: 1) }?.status == .fenced)
+        #expect(try second.open("vm1", nonce: 2, generation: 2).object.generation == 2)
+        // What the first closes is not the second's.
+        try first.ask(.volumeClose, VolumeCloseRequest(id: id, generation: 1))
+        #expect(try first.ask(.volumeMap, VolumeMapRequest(id: id)).argument == 1)
+    }
+
+    @Test func aWriterThatHasVanishedGivesWayWithinTenSeconds() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        let machine = bench.universe.addHost("doomed")
+        let first = try bench.connect(from: machine.start("client"))
+        _ = try first.open("vm1", nonce: 1)
+        machine.losePower()
+        let second = try bench.connect()
+        let asked = bench.universe.now
+        #expect(try second.open("vm1", nonce: 2).object.generation == 2)
+        let taken = bench.universe.now - asked
+        #expect(taken > .seconds(6) && taken < .seconds(10), "\(taken.milliseconds) ms")
+        try bench.waitUntil("the old connection has ended", seconds: 5) { bench.logs.contains { $0.contains("while it was silent") } }
+    }
+
+    /// The same open again over another connection, since the answer was lost with the first: nobody else's.
+    @Test func aWriterDoesNotWaitForItself() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        let first = try bench.connect()
+        _ = try first.open("vm1", nonce: 1)
+        let again = try bench.connect()
+        let asked = bench.universe.now
+        #expect(try again.open("vm1", nonce: 1).object.generation == 1)
+        #expect(bench.universe.now - asked < .seconds(1))
+    }
+
+    /// After a restart of the server nobody has a session, until the writers come back.
+    @Test func aWriterComesBackToAServerThatWasKilled() throws {
+        let bench = try MDTBench()
+        let id = try bench.create("vm1").object.id
+        let first = try bench.connect()
+        #expect(try first.open("vm1", nonce: 1).object.generation == 1)
+        bench.killMDT()
+        try bench.startMDT()
+        let again = try bench.connect()
+        #expect(try again.open("vm1", nonce: 1, generation: 1).object.generation == 1)
+        keepAlive(again)
+        let other = try bench.connect()
+        #expect(failure { try other.open("vm1", nonce: 2) }?.status == .busy)
+        #expect(failure { try other.open("vm1", nonce: 2, generation: 5) }?.status == .wrongStore)
+        isPinging = false
+        bench.universe.run(for: Limits.writerPingInterval)
+        let stale = try again.ask(
+            .volumeExclude, VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
+        #expect(stale.object.map == 2 && stale.entries.contains { $0.state == .stale })
+        let same = try again.ask(
+            .volumeExclude, VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
+        #expect(same == stale)
+        let all = VolumeExcludeRequest(id: id, generation: 1, stores: bench.osts.map(\.store))
+        #expect(failure { try again.ask(.volumeExclude, all) }?.status == .unavailable)
+        #expect(try again.ask(.volumeMap, VolumeMapRequest(id: id), VolumeMap.self) == stale)
+    }
+
+    /// Sends a ping as often as a writer must.
+    private func keepAlive(_ peer: Peer) {
+        isPinging = true
+        let connection = peer.connection
+        let world = peer.world
+        world.spawn { [pinging] in
+            while pinging.isOn {
+                do throws(Failure) {
+                    _ = try await connection.exchange(FrameHeader(.ping), [], deadline: world.now + .seconds(5))
+                } catch {
+                    return
+                }
+                await Operations(world).sleep(until: world.now + Limits.writerPingInterval)
+            }
+        }
+    }
+
+    private final class Pinging { var isOn = false }
+    private let pinging = Pinging()
+    private var isPinging: Bool {
+        get { pinging.isOn }
+        nonmutating set { pinging.isOn = newValue }
+    }
+}
