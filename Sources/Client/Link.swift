@@ -160,6 +160,7 @@ final class Link: CompletionSink {
                     volume.engine.now = world.now
                     volume.engine.fail(verdict)
                 }
+                if error.status == .staleMap { volume.refreshMap() }
                 reconnectDelay = longer(reconnectDelay)
             }
         }
@@ -182,6 +183,7 @@ final class Link: CompletionSink {
     }
 
     private func open(_ wanted: SessionRequest, deadline: Instant) async throws(Failure) -> Session {
+        guard !endpoints.isEmpty else { throw Failure(.unreachable, "nobody knows where store \(request.store) is served") }
         var wanted = wanted
         wanted.map = max(wanted.map, volume.engine.mapNumber)
         wanted.endpoint = endpoints[nextEndpoint % endpoints.count]

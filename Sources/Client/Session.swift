@@ -18,6 +18,8 @@ struct SessionRequest {
     var map: UInt64 = 0
     /// The store that keeps the parts; zero takes any.
     var store = Identifier.zero
+    /// A store that was mounted fewer times is an old copy.
+    var minimumMounts: UInt64 = 0
 }
 
 /// An open session: its stream, with nothing under way on it, and what the other side said.
@@ -26,6 +28,8 @@ struct Session {
     var attachment: Attachment
     var object: ObjectRecord
     var cluster: Identifier
+    /// What earlier generations left in doubt there, where the open was a fence.
+    var doubts: [DoubtRange] = []
 
     /// Connects, says hello, opens.
     static func open(_ world: any World, _ request: SessionRequest, deadline: Instant) async throws(Failure) -> Session {
@@ -42,6 +46,16 @@ struct Session {
     private static func open(
         _ connection: ControlConnection, _ request: SessionRequest, _ deadline: Instant
     ) async throws(Failure) -> Session {
+        let peer = connection.peer
+        guard request.store == .zero || request.store == peer.store else {
+            throw Failure(.wrongStore, "\(request.endpoint) serves store \(peer.store), not \(request.store)")
+        }
+        guard peer.mountCounter >= request.minimumMounts else {
+            throw Failure(
+                .wrongStore,
+                "store \(peer.store) at \(request.endpoint) was mounted \(peer.mountCounter) times and has been at \(request.minimumMounts): "
+                    + "it is an old copy of the disk")
+        }
         var header = FrameHeader(.open)
         header.session = request.session
         header.generation = request.generation
@@ -49,23 +63,47 @@ struct Session {
         let body = OpenRequest(name: request.name, flags: request.flags, nonce: request.nonce)
         let (replyHeader, replyBody) = try await connection.exchange(header, body.encoded, deadline: deadline)
         let reply = try connection.decode(OpenReply.self, replyBody)
-        try check(reply.object)
+        try check(reply.object, isAlone: request.store == .zero)
         guard request.generation == 0 || replyHeader.generation == request.generation else {
             throw Failure(.malformed, "'\(request.name)' came back with generation \(replyHeader.generation), not \(request.generation)")
         }
-        let peer = connection.peer
+        var doubts: [DoubtRange] = []
+        if request.flags.contains(.fence), reply.doubts > 0 {
+            doubts = try await self.doubts(connection, request, replyHeader, deadline)
+        }
         let attachment = Attachment(
             session: request.session, generation: replyHeader.generation, handle: replyHeader.handle, objectBytes: reply.object.bytes,
             chunkBytes: reply.object.layout.chunkBytes, requestsMax: Int(peer.requestsMax), frameBytesMax: Int(peer.frameBytesMax),
             boot: peer.boot, highest: reply.highest, map: replyHeader.map)
-        return Session(stream: connection.release(), attachment: attachment, object: reply.object, cluster: peer.cluster)
+        return Session(
+            stream: connection.release(), attachment: attachment, object: reply.object, cluster: peer.cluster, doubts: doubts)
+    }
+
+    private static func doubts(
+        _ connection: ControlConnection, _ request: SessionRequest, _ open: FrameHeader, _ deadline: Instant
+    ) async throws(Failure) -> [DoubtRange] {
+        var found: [DoubtRange] = []
+        var cursor: UInt64 = 0
+        repeat {
+            var header = FrameHeader(.doubts)
+            header.handle = open.handle
+            header.session = request.session
+            header.generation = request.generation
+            header.map = request.map
+            header.argument = cursor
+            let (reply, body) = try await connection.exchange(header, [], deadline: deadline)
+            found += try connection.decode(DoubtsReply.self, body).ranges
+            guard found.count <= Limits.doubtsMax else { throw Failure(.malformed, "more in doubt than an OST can have") }
+            cursor = reply.argument
+        } while cursor != 0
+        return found
     }
 
     /// What this side can work with.
-    private static func check(_ object: ObjectRecord) throws(Failure) {
+    private static func check(_ object: ObjectRecord, isAlone: Bool) throws(Failure) {
         try ObjectRecord.check(bytes: object.bytes)
         try object.layout.check()
-        guard object.layout.kind == .replicas, object.layout.dataMembers == 1, object.layout.parityMembers == 0 else {
+        guard !isAlone || object.layout.kind == .replicas, !isAlone || object.layout.dataMembers == 1, object.layout.parityMembers == 0 else {
             throw Failure(.unsupported, "'\(object.name)' has several members; open it through its MDT with rawstor://")
         }
         guard object.chunkCount <= UInt64(UInt32.max) else {

@@ -36,15 +36,22 @@ extension Volume {
         try await run(.writeZeroes, offset, bytes, nil, isDurable, deadline)
     }
 
+    /// Makes blocks equal on all members, with what one of them has.
+    func rewrite(_ run: DoubtMerge.Run, _ deadline: Instant) async throws(Failure) {
+        let bytes = UInt64(Block.bytes)
+        try await self.run(
+            .rewrite, run.firstBlock * bytes, run.blockCount * bytes, nil, false, deadline - world.now, source: run.peer)
+    }
+
     private func run(
         _ kind: Operation.Kind, _ offset: UInt64, _ bytes: UInt64, _ memory: UnsafeMutableRawBufferPointer?, _ isDurable: Bool,
-        _ deadline: Interval
+        _ deadline: Interval, source: Int? = nil
     ) async throws(Failure) {
         let status = await withUnsafeContinuation { continuation in
             let waiter = freeWaiters.popLast() ?? waiters.count
             if waiter == waiters.count { waiters.append(continuation) } else { waiters[waiter] = continuation }
             let operation = Operation(
-                kind, offset: offset, bytes: bytes, isDurable: isDurable, deadline: deadline,
+                kind, offset: offset, bytes: bytes, isDurable: isDurable, deadline: deadline, source: source,
                 tag: Operation.Tag(Volume.waiterTag, UInt(waiter)))
             if let refusal = submit(operation, memory) { resume(waiter: waiter, refusal) }
         }

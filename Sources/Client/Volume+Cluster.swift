@@ -3,9 +3,280 @@ import Environment
 import VolumeEngine
 import Wire
 
-// A volume with several OSTs: what the MDT is asked on behalf of the engine.
+// A volume of a cluster: opening it at its metadata server and at its OSTs, and what the server is asked on behalf of the engine.
+//
+// The order of an open for writing, each step of which the next one stands on:
+//
+// 1. The server raises the generation, and says who keeps what (P2).
+// 2. Every OST with a member in sync is fenced: its older writes are drained, and it lists what they left in doubt. One that cannot be
+//    reached within `openPatience` is excluded, if the others can do without it.
+// 3. Blocks in doubt on any member are made equal on all, with the highest version of them (P5), before anybody reads or writes.
 
 extension Volume {
-    func exclude(_ peer: Int) { unreachable("a volume with one OST excludes nobody") }
-    func refreshMap() { unreachable("a volume with one OST has no map") }
+    /// How long an OST may be away when a volume is opened for writing.
+    private static let openPatience = Interval.seconds(3)
+    private static let rewritesAtOnce = 32
+
+    public static func open(
+        _ world: any World, _ address: Address, at servers: [Endpoint], _ options: OpenOptions
+    ) async throws(Failure) -> Volume {
+        guard let name = address.name else {
+            throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
+        }
+        let deadline = world.now + options.deadline
+        let mdt = MDTSession(world, servers, cluster: options.cluster)
+        let map: VolumeMap
+        do throws(Failure) {
+            var flags: VolumeOpenRequest.Flags = options.write ? .write : []
+            if options.force { flags.insert(.force) }
+            let nonce = Identifier(high: world.random(), low: world.random())
+            map = try await mdt.open(name, flags, nonce: nonce, deadline: deadline).map
+            try check(map)
+        } catch {
+            await mdt.close(deadline: world.now + .seconds(1))
+            throw error
+        }
+        let volume = Volume(world, address, options, map.object, table(of: map) { map.index(of: $0) })
+        do throws(Failure) {
+            try await volume.open(map, mdt, deadline)
+            return volume
+        } catch {
+            volume.engine.now = world.now
+            volume.engine.fail(.closed)
+            await volume.close()
+            throw error
+        }
+    }
+
+    /// What this side can work with.
+    private static func check(_ map: VolumeMap) throws(Failure) {
+        let object = map.object
+        try ObjectRecord.check(bytes: object.bytes)
+        try object.layout.check()
+        guard object.layout.kind == .replicas else { throw Failure(.unsupported, "'\(object.name)' is erasure-coded, which is not supported yet") }
+        guard object.chunkCount <= UInt64(UInt32.max), map.osts.count <= Limits.peersPerVolumeMax else {
+            throw Failure(
+                .unsupported,
+                "'\(object.name)' has \(object.chunkCount) chunks on \(map.osts.count) OSTs; at most \(UInt32.max) on "
+                    + "\(Limits.peersPerVolumeMax) are supported")
+        }
+    }
+
+    /// The map as the engine needs it; `peer` says which peer a store is.
+    private static func table(of map: VolumeMap, _ peer: (Identifier) -> Int?) -> MemberTable {
+        var members: ContiguousArray<MemberTable.Member> = []
+        for entry in map.entries {
+            let state: MemberTable.State
+            switch entry.state {
+            case .inSync: state = .inSync
+            case .stale: state = .stale
+            case .filling: state = .filling
+            }
+            let known = peer(map.osts[entry.ost].store)
+            // A store that was not in the map of the open has nothing yet that could be read, and its fill asks for a new open.
+            members.append(
+                MemberTable.Member(peer: known ?? 0, state: known == nil ? .stale : state, incarnation: entry.incarnation))
+        }
+        return MemberTable(
+            number: map.object.map, peerCount: map.osts.count, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
+            members: members)
+    }
+
+    private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
+        self.mdt = mdt
+        stores = map.osts.map(\.store)
+        mdt.onFenced = { [unowned self] in
+            engine.now = world.now
+            engine.fail(.fenced)
+            progress()
+        }
+        for (peer, ost) in map.osts.enumerated() {
+            var endpoints: [Endpoint] = []
+            for text in ost.endpoints { endpoints.append(try Address("ost://\(text)/").endpoint) }
+            let request = SessionRequest(
+                endpoint: endpoints.first ?? .tcp(host: "", port: 0), name: map.object.id.description,
+                flags: options.write ? [.write, .fence] : [], nonce: .zero, cluster: mdt.cluster, session: 0,
+                generation: map.object.generation, map: map.object.map, store: ost.store, minimumMounts: ost.mountCounter)
+            links.append(Link(self, peer, request, endpoints))
+        }
+        var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))
+        let (sessions, failures) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
+        for (peer, session) in sessions.enumerated() {
+            guard let session else { continue }
+            for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }
+            links[peer].adopt(session)
+        }
+        let missing = failures.indices.filter { failures[$0] != nil }
+        if options.write, !missing.isEmpty {
+            do throws(Failure) {
+                apply(try await mdt.exclude(missing.map { stores[$0] }, deadline: deadline))
+            } catch {
+                let first = failures[missing[0]]?.detail ?? ""
+                throw Failure(error.status, "\(missing.count) OSTs of '\(map.object.name)' cannot be used (\(first)), and: \(error.detail)")
+            }
+            // They will be back as members that are filled, not as these.
+            for peer in missing { doubts.remove(peer: peer) }
+        } else if sessions.allSatisfy({ $0 == nil }), let failure = failures.compactMap({ $0 }).first {
+            throw failure
+        }
+        for link in links where link.isDrained { link.connectIfWanted() }
+        if options.write { try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline) }
+    }
+
+    /// Opens a session with every OST that has a member in use, all at once.
+    private func connectAll(_ map: VolumeMap, _ deadline: Instant) async -> (sessions: [Session?], failures: [Failure?]) {
+        let table = Volume.table(of: map) { map.index(of: $0) }
+        let wanted = links.filter { table.isUsed($0.peer) }
+        var sessions = [Session?](repeating: nil, count: links.count)
+        var failures = [Failure?](repeating: nil, count: links.count)
+        let countdown = Countdown(wanted.count)
+        for link in wanted {
+            world.spawn { [self] in
+                do throws(Failure) {
+                    sessions[link.peer] = try await connect(link, deadline)
+                } catch {
+                    failures[link.peer] = error
+                }
+                countdown.done()
+            }
+        }
+        if !wanted.isEmpty { await countdown.wait() }
+        return (sessions, failures)
+    }
+
+    /// A daemon that is just starting gets its time; one that says no for good does not.
+    private func connect(_ link: Link, _ deadline: Instant) async throws(Failure) -> Session {
+        while true {
+            do throws(Failure) {
+                return try await link.open(generation: engineGeneration, map: engine.mapNumber, deadline: deadline)
+            } catch {
+                let mayHelp = error.status == .unreachable || error.status == .overloaded || error.status == .diskFailed
+                guard mayHelp, world.now + .milliseconds(100) < deadline else { throw error }
+            }
+            await operations.sleep(.milliseconds(100))
+        }
+    }
+
+    private var engineGeneration: UInt64 { options.write ? object.generation : 0 }
+
+    private func isInSync(_ map: VolumeMap, _ range: DoubtRange, _ peer: Int) -> Bool {
+        let placement = map.placement(ofChunk: UInt64(range.part.chunk))
+        guard Int(range.part.member) < map.membersPerPlacement else { return false }
+        let entry = map[placement, Int(range.part.member)]
+        return entry.ost == peer && entry.state == .inSync && entry.incarnation == range.part.incarnation
+    }
+
+    /// Makes the members equal where they may differ.
+    private func reconcile(_ runs: [DoubtMerge.Run], _ deadline: Instant) async throws(Failure) {
+        guard !runs.isEmpty else { return }
+        world.log(.info, "reconciling", [LogField("volume", "\(address)"), LogField("runs", runs.count)])
+        var next = 0
+        var failure: Failure?
+        let tasks = min(runs.count, Volume.rewritesAtOnce)
+        let countdown = Countdown(tasks)
+        for _ in 0..<tasks {
+            world.spawn { [self] in
+                while next < runs.count, failure == nil {
+                    let run = runs[next]
+                    next += 1
+                    do throws(Failure) {
+                        try await rewrite(run, deadline)
+                    } catch {
+                        failure = error
+                    }
+                }
+                countdown.done()
+            }
+        }
+        await countdown.wait()
+        if let failure { throw failure }
+    }
+
+    // On behalf of the engine
+
+    func exclude(_ peer: Int) {
+        world.spawn { [self] in
+            while let mdt, !isShutDown, !engine.isDead {
+                do throws(Failure) {
+                    apply(try await mdt.exclude([stores[peer]], deadline: world.now + Limits.requestDeadlineDefault))
+                    return
+                } catch {
+                    world.log(
+                        .warning, "an OST cannot be excluded",
+                        [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])
+                    engine.now = world.now
+                    switch error.status {
+                    case .fenced: engine.fail(.fenced)
+                    case .unavailable: engine.exclusionRefused(peer)
+                    case _:
+                        await operations.sleep(.milliseconds(200))
+                        continue
+                    }
+                    progress()
+                    return
+                }
+            }
+        }
+    }
+
+    func refreshMap() {
+        world.spawn { [self] in
+            while let mdt, !isShutDown, !engine.isDead {
+                do throws(Failure) {
+                    apply(try await mdt.map(of: object.id, deadline: world.now + Limits.requestDeadlineDefault))
+                    return
+                } catch {
+                    await operations.sleep(.milliseconds(200))
+                }
+            }
+        }
+    }
+
+    private func apply(_ map: VolumeMap) {
+        if isShutDown { return }
+        var table = Volume.table(of: map) { stores.firstIndex(of: $0) }
+        table.peerCount = stores.count
+        engine.now = world.now
+        engine.mapChanged(table)
+        progress()
+    }
+}
+
+/// What several members have in doubt, put together: of each block the highest version, and who has it.
+struct DoubtMerge {
+    struct Run: Hashable {
+        var firstBlock: UInt64
+        var blockCount: UInt64
+        var peer: Int
+    }
+
+    let chunkBlocks: UInt64
+    private var blocks: [UInt64: (version: Version, peer: Int)] = [:]
+
+    init(chunkBlocks: UInt64) { self.chunkBlocks = chunkBlocks }
+
+    mutating func add(_ range: DoubtRange, peer: Int) {
+        let first = UInt64(range.part.chunk) * chunkBlocks + UInt64(range.firstBlock)
+        for block in first..<first + UInt64(range.blockCount) {
+            if let known = blocks[block], known.version >= range.version { continue }
+            blocks[block] = (range.version, peer)
+        }
+    }
+
+    /// Its blocks do not count: it is no member any more, and what only it has was never acknowledged.
+    mutating func remove(peer: Int) { blocks = blocks.filter { $0.value.peer != peer } }
+
+    /// Neighbours of one chunk with one source, in the order of blocks.
+    func runs(below end: UInt64) -> [Run] {
+        var runs: [Run] = []
+        for block in blocks.keys.sorted() where block < end {
+            guard let peer = blocks[block]?.peer else { continue }
+            if let last = runs.last, last.firstBlock + last.blockCount == block, last.peer == peer, block % chunkBlocks != 0 {
+                runs[runs.count - 1].blockCount += 1
+            } else {
+                runs.append(Run(firstBlock: block, blockCount: 1, peer: peer))
+            }
+        }
+        return runs
+    }
 }

@@ -26,6 +26,9 @@ public final class Volume: CompletionSink {
     let operations: Operations
     var engine: VolumeEngine
     var links: [Link] = []
+    /// Of a volume of a cluster: its metadata servers, and which store each link is to.
+    var mdt: MDTSession?
+    var stores: [Identifier] = []
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
     var waiters: [UnsafeContinuation<Status, Never>?] = []
     var freeWaiters: [Int] = []
@@ -115,6 +118,8 @@ public final class Volume: CompletionSink {
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)
         for link in links { link.close() }
+        if let mdt { await mdt.close(deadline: world.now + .seconds(1)) }
+        mdt = nil
         operations.close()
     }
 

@@ -25,8 +25,6 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case discard = 20
     /// Carries the completion mark, and nothing else.
     case mark = 21
-    /// A new map number, which smaller ones are refused after.
-    case stamp = 23
 
     // Members of a cluster's volume.
     /// Lists what earlier generations left in doubt.

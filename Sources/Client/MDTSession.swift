@@ -1,0 +1,166 @@
+import Base
+import Environment
+import Wire
+
+/// What an open volume asks of its metadata servers: one connection, which is also the writer's session there, kept alive by pings; when it
+/// breaks another one is made, with any of the servers.
+///
+/// One call at a time; the next waits. Nothing here decides: answers go to whoever asked.
+final class MDTSession {
+    private let world: any World
+    private let operations: Operations
+    private let endpoints: [Endpoint]
+    private var nextEndpoint = 0
+    private(set) var cluster: Identifier
+    private var connection: ControlConnection?
+    private var isBusy = false
+    private var isClosed = false
+    private var isPinging = false
+    private var waiters: [UnsafeContinuation<Void, Never>] = []
+    private var closeWaiter: UnsafeContinuation<Void, Never>?
+    /// Of the writer, once granted: a new connection begins with it.
+    private var name = ""
+    private var generation: UInt64 = 0
+    private var id = Identifier.zero
+    /// Called when a server says that another writer has the volume.
+    var onFenced: (() -> Void)?
+
+    init(_ world: any World, _ endpoints: [Endpoint], cluster: Identifier) {
+        self.world = world
+        self.endpoints = endpoints
+        self.cluster = cluster
+        operations = Operations(world)
+    }
+
+    /// Opens the volume: for writing its generation is raised. Asked again with the same nonce when an answer was lost.
+    func open(
+        _ name: String, _ flags: VolumeOpenRequest.Flags, nonce: Identifier, deadline: Instant
+    ) async throws(Failure) -> (map: VolumeMap, hasWriter: Bool) {
+        let request = VolumeOpenRequest(name: name, flags: flags, nonce: nonce)
+        let (header, map) = try await ask(FrameHeader(.volumeOpen), request.encoded, VolumeMap.self, deadline)
+        if flags.contains(.write) {
+            self.name = name
+            generation = map.object.generation
+            id = map.object.id
+            isPinging = true
+            world.spawn { await self.keepAlive() }
+        }
+        return (map, header.argument != 0)
+    }
+
+    func exclude(_ stores: [Identifier], deadline: Instant) async throws(Failure) -> VolumeMap {
+        let request = VolumeExcludeRequest(id: id, generation: generation, stores: stores)
+        return try await ask(FrameHeader(.volumeExclude), request.encoded, VolumeMap.self, deadline).1
+    }
+
+    func map(of id: Identifier, deadline: Instant) async throws(Failure) -> VolumeMap {
+        try await ask(FrameHeader(.volumeMap), VolumeMapRequest(id: id).encoded, VolumeMap.self, deadline).1
+    }
+
+    /// Ends the writer's session, if the server can be told within the time, and the connection.
+    func close(deadline: Instant) async {
+        if generation > 0, let connection, !connection.isBroken {
+            let request = VolumeCloseRequest(id: id, generation: generation)
+            _ = try? await exchange(FrameHeader(.volumeClose), request.encoded, deadline)
+        }
+        isClosed = true
+        await suspend(while: { isPinging || isBusy }) { closeWaiter = $0 }
+        connection?.close()
+        connection = nil
+        operations.close()
+    }
+
+    // Calls
+
+    private func ask<Body: Message>(
+        _ header: FrameHeader, _ body: [UInt8], _ type: Body.Type, _ deadline: Instant
+    ) async throws(Failure) -> (FrameHeader, Body) {
+        while true {
+            do throws(Failure) {
+                let (reply, bytes) = try await exchange(header, body, deadline)
+                return (reply, try Self.decode(type, bytes))
+            } catch {
+                // Every call may be made again: an open by its nonce, the others because they ask for a state.
+                let mayHelp = error.status == .unreachable || error.status == .overloaded || error.status == .closed
+                guard mayHelp, !isClosed, world.now + .milliseconds(100) < deadline else { throw error }
+            }
+            await operations.sleep(.milliseconds(100))
+        }
+    }
+
+    private func exchange(_ header: FrameHeader, _ body: [UInt8], _ deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
+        while isBusy { await suspend(while: { isBusy }) { waiters.append($0) } }
+        if isClosed { throw Failure(.closed) }
+        isBusy = true
+        defer {
+            isBusy = false
+            if !waiters.isEmpty { waiters.removeFirst().resume() }
+            resumeCloser()
+        }
+        return try await connected(deadline).exchange(header, body, deadline: deadline)
+    }
+
+    private func connected(_ deadline: Instant) async throws(Failure) -> ControlConnection {
+        if let broken = connection, broken.isBroken {
+            broken.close()
+            connection = nil
+        }
+        if let connection { return connection }
+        var last = Failure(.unreachable)
+        for _ in endpoints {
+            let endpoint = endpoints[nextEndpoint % endpoints.count]
+            do throws(Failure) {
+                let new = try await ControlConnection.open(world, endpoint, cluster: cluster, expecting: .mdt, deadline: deadline)
+                connection = new
+                if cluster == .zero { cluster = new.peer.cluster }
+                try await resume(on: new, deadline)
+                return new
+            } catch {
+                nextEndpoint += 1
+                last = error
+                connection?.close()
+                connection = nil
+                guard error.status == .unreachable || error.status == .deadlineExceeded else { throw error }
+            }
+        }
+        throw last
+    }
+
+    /// A writer that comes back makes the connection its session again.
+    private func resume(on connection: ControlConnection, _ deadline: Instant) async throws(Failure) {
+        guard generation > 0 else { return }
+        var header = FrameHeader(.volumeOpen)
+        header.generation = generation
+        let request = VolumeOpenRequest(name: name, flags: .write)
+        do throws(Failure) {
+            _ = try await connection.exchange(header, request.encoded, deadline: deadline)
+        } catch {
+            if error.status == .fenced { onFenced?() }
+            throw error
+        }
+    }
+
+    private func keepAlive() async {
+        while !isClosed {
+            let next = world.now + Limits.writerPingInterval
+            while !isClosed, world.now < next { await operations.sleep(.milliseconds(200)) }
+            if isClosed { break }
+            _ = try? await exchange(FrameHeader(.ping), [], world.now + Limits.writerSilenceMax)
+        }
+        isPinging = false
+        resumeCloser()
+    }
+
+    private func resumeCloser() {
+        guard isClosed, !isPinging, !isBusy else { return }
+        closeWaiter?.resume()
+        closeWaiter = nil
+    }
+
+    private static func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
+        let result: Result<Body, Failure> = body.withUnsafeBytes { bytes in
+            do throws(Failure) { return .success(try Body(decoding: bytes)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+}
