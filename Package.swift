@@ -70,7 +70,10 @@ let package = Package(
         module("Arguments", ["Base"]),
         .executableTarget(
             name: "rawstor-ost",
-            dependencies: ["Arguments", "Base", "Daemon", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Reactor", "CSystem"],
+            dependencies: [
+                "Arguments", "Base", "CSystem", "Daemon", "Environment", "OSTDaemon", "OSTEngine", "PartStore", "Placement",
+                "Reactor", "Registrar", "Wire",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor-mdt",

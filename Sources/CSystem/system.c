@@ -38,6 +38,13 @@ void rs_random_bytes(void *bytes, size_t count) {
     }
 }
 
+int rs_host_name(char *name, size_t bytes) {
+    if (gethostname(name, bytes) < 0)
+        return -errno;
+    /* Too long a name may come without its end. */
+    return memchr(name, 0, bytes) ? 0 : -ENAMETOOLONG;
+}
+
 uintptr_t rs_thread(void) {
     static _Thread_local char place;
     return (uintptr_t)&place;

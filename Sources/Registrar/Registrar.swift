@@ -46,6 +46,15 @@ public final class Registrar {
     /// Nothing more is said; what is under way ends by itself.
     public func stop() { isStopped = true }
 
+    /// For Prometheus.
+    public var metricsText: String {
+        var text = "# HELP rawstor_ost_registered 1 while this metadata server knows the OST.\n# TYPE rawstor_ost_registered gauge\n"
+        for (server, standing) in zip(servers, standings) {
+            text += "rawstor_ost_registered{mdt=\"\(server)\"} \(standing == .registered ? 1 : 0)\n"
+        }
+        return text
+    }
+
     private func keepRegistered(_ index: Int) async {
         while !isStopped {
             do throws(Failure) {

@@ -7,6 +7,7 @@ import OSTDaemon
 import OSTEngine
 import PartStore
 import Reactor
+import Registrar
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
@@ -17,6 +18,7 @@ private struct ServeOptions {
     var spin: Interval?
     /// For the map.
     var memory: UInt64?
+    var membership: Membership?
 
     init(_ command: ParsedCommand) throws(Failure) {
         path = command.positionals[0]
@@ -33,6 +35,7 @@ private struct ServeOptions {
             spin = Interval(nanoseconds: microseconds * 1000)
         }
         if let text = command.value("memory") { memory = try ByteSize.parse(text) }
+        membership = try Membership(command, listening: endpoints)
         logLevel = try LogLevel(command.value("log-level") ?? "info")
     }
 }
@@ -75,21 +78,27 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
                 LogField("map_max", ByteSize.text(storeOptions.mapBytesMax)),
             ])
     }
+    let cluster = store.cluster
     let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
         try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions, afterFailure: true)
     }
     // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
     reactor.isInHaste = { [weak server] in server.map { $0.takeMostInFlight() <= 4 } ?? false }
+    var endpoints: [Endpoint] = []
     for endpoint in options.endpoints {
-        _ = try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) }
+        endpoints.append(try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) })
     }
-    let metrics = MetricsServer(world: reactor, answers: server.metricsAnswers)
+    let registrar = options.membership?.register(server, in: reactor, cluster: cluster, listening: endpoints)
+    var answers = server.metricsAnswers
+    if let registrar { answers.metrics = { server.metricsAnswers.metrics() + registrar.metricsText } }
+    let metrics = MetricsServer(world: reactor, answers: answers)
     if let endpoint = options.metrics {
         _ = try await operations.patiently { () throws(Failure) in try metrics.listen(on: endpoint) }
     }
     let number = await signal.wait()
     reactor.log(.info, "asked to stop", [LogField("signal", number)])
     metrics.stop()
+    registrar?.stop()
     await server.stop()
     return ExitStatus.well
 }

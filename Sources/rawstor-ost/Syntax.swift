@@ -35,6 +35,16 @@ let syntax = CommandSyntax(
                 .value("listen-unix", "SOCKET", "Listens on a Unix socket.", isRepeatable: true),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
                 .value(
+                    "mdt", "HOST:PORT[,HOST:PORT]", "Registers at these metadata servers of its cluster, and tells them that it is there.",
+                    isRepeatable: true),
+                .value(
+                    "advertise", "HOST:PORT", "With --mdt: where clients find this OST, if that is not where it listens.",
+                    isRepeatable: true),
+                .value(
+                    "domain", "ROOM/RACK/HOST",
+                    "With --mdt: what it fails together with; RACK/HOST or HOST where there is one room or rack. By default this machine's "
+                        + "name."),
+                .value(
                     "spin", "US",
                     "With little under way, looks this many microseconds for what comes next before it sleeps; 200 by default, 0 never."),
                 .value(
@@ -47,10 +57,15 @@ let syntax = CommandSyntax(
             examples: [
                 .init("rawstor-ost serve /var/lib/rawstor/ost0 --listen 127.0.0.1:7710 --metrics 127.0.0.1:7711", "On this machine only"),
                 .init("rawstor-ost serve /dev/nvme1n1 --listen-unix /run/rawstor/ost0", "For clients on this machine, without TCP"),
+                .init(
+                    "rawstor-ost serve /dev/nvme1n1 --listen 10.0.0.7:7710 --insecure-network --mdt mds1:7700 --domain r1/oss7",
+                    "As a part of a cluster"),
             ],
             notes: [
                 "Asked to stop, it takes no new requests, ends those under way within 5 seconds, and makes everything durable. Killed, it "
-                    + "loses nothing that was acknowledged."
+                    + "loses nothing that was acknowledged.",
+                "A metadata server that is away, or refuses the store (the log says why), is asked again; clients are served meanwhile. "
+                    + "The store must have been made for its cluster: rawstor-ost init PATH --cluster UUID.",
             ]),
         CommandSyntax.Verb(
             "verify", "Reads every block of a store that is not being served, and names the damaged ones.",

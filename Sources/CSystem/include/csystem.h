@@ -15,6 +15,8 @@ uint64_t rs_processor_nanoseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
 /* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
 void rs_boot_id(char text[40]);
+/* What this machine calls itself; 0 or a negative errno, also when it does not fit. */
+int rs_host_name(char *name, size_t bytes);
 /* Memory that this process can still take, by the machine and by the limits of its control groups; -1 where the system does not tell. */
 int64_t rs_memory_available(void);
 /* A number that differs between all threads alive, and is never 0. */
