@@ -127,7 +127,7 @@ let package = Package(
             "MDTDaemonTests",
             [
                 "Base", "Client", "Daemon", "Environment", "MDTDaemon", "MetaStore", "Metadata", "OSTDaemon", "OSTEngine", "PartStore",
-                "Registrar", "Simulation", "Wire",
+                "Registrar", "Simulation", "VolumeEngine", "Wire",
             ]),
         tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Simulation", "Wire"]),
         tests("MetaStoreTests", ["Base", "Environment", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),

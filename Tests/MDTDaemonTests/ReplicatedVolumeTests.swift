@@ -1,0 +1,363 @@
+import Base
+import Client
+import Environment
+import MDTDaemon
+import Simulation
+import Testing
+import VolumeEngine
+import Wire
+
+/// Volumes with two members on three OSTs, end to end in the simulator: the shipping library, daemons and metadata server.
+@Suite struct ReplicatedVolumeTests {
+    @Test func whatIsWrittenIsOnBothMembersAndReadBackByTheNextWriter() throws {
+        let run = try VolumeRun(seed: 1)
+        try run.open()
+        for block in 0..<64 { run.submit(.write, block, 1) }
+        try run.drain()
+        run.submit(.flush, 0, 1)
+        try run.drain()
+        try run.close()
+        try run.open()
+        for block in 0..<64 { run.submit(.read, block, 1) }
+        try run.drain()
+        try run.close()
+        #expect(run.errors == [] && run.failures() == [])
+        #expect(try run.differences() == [])
+    }
+
+    @Test func aSecondWriterWaitsForTheFirstAndForceFencesIt() throws {
+        let run = try VolumeRun(seed: 2)
+        try run.open()
+        run.submit(.write, 0, 1)
+        try run.drain()
+        let other = run.bench.universe.addHost("other").start("client")
+        #expect(throws: Failure.self) { _ = try run.openVolume(in: other) }
+        let second = try run.openVolume(in: other, force: true)
+        run.submit(.write, 1, 1)
+        try run.drain()
+        #expect(run.volume?.isDead == true)
+        try run.bench.run(other) { await second.close() }
+    }
+
+    /// Without it writes go on within a second, and the metadata server knows.
+    @Test func aKilledOSTCostsLessThanASecond() throws {
+        let run = try VolumeRun(seed: 3)
+        try run.open()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        run.bench.osts[1].kill()
+        let killed = run.bench.universe.now
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        #expect((run.bench.universe.now - killed).milliseconds < 1000)
+        #expect(run.failures() == [] && run.errors == [])
+        let map = try run.bench.connect().ask(.volumeMap, VolumeMapRequest(name: "vm1"), VolumeMap.self)
+        #expect(map.object.map == 2 && map.entries.contains { $0.state == .stale })
+        try run.close()
+        #expect(try run.differences() == [])
+    }
+
+    @Test func anOSTThatIsCutOffCostsLessThanFiveSeconds() throws {
+        let run = try VolumeRun(seed: 4)
+        try run.open()
+        run.bench.universe.partition(run.bench.osts[1].host, run.clientHost)
+        let cut = run.bench.universe.now
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        #expect((run.bench.universe.now - cut).milliseconds < 5000)
+        #expect(run.failures() == [] && run.errors == [])
+        try run.close()
+    }
+
+    @Test func aRestartOfTheMetadataServerIsNotNoticed() throws {
+        let run = try VolumeRun(seed: 5)
+        try run.open()
+        run.bench.killMDT()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        try run.bench.startMDT()
+        run.bench.universe.run(for: .seconds(5))
+        // The writer is known there again.
+        let other = run.bench.universe.addHost("other").start("client")
+        #expect(throws: Failure.self) { _ = try run.openVolume(in: other) }
+        #expect(run.failures() == [])
+        try run.close()
+        #expect(try run.differences() == [])
+    }
+
+    /// With the metadata server gone a member that fails makes writes wait, and they go on when it is back.
+    @Test func writesWaitWhileNobodyCanExclude() throws {
+        let run = try VolumeRun(seed: 6)
+        try run.open()
+        run.bench.killMDT()
+        run.bench.osts[1].kill()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        run.bench.universe.run(for: .seconds(8))
+        #expect(run.underWay > 0)
+        try run.bench.startMDT()
+        try run.drain()
+        #expect(run.failures() == [] && run.errors == [])
+        try run.close()
+        #expect(try run.differences() == [])
+    }
+
+    @Test(arguments: [0, 1, 2, 3]) func whateverDiesNothingAcknowledgedIsLost(part: UInt64) throws {
+        var excluded = 0
+        var reconciled = 0
+        for seed in part * 10 + 1...part * 10 + 10 {
+            let run = try VolumeRun(seed: seed * 31)
+            try run.play()
+            #expect(run.errors == [], "seed \(seed)")
+            #expect(try run.differences() == [], "seed \(seed)")
+            excluded += run.bench.logs.count { $0.contains("members excluded") }
+            reconciled += run.bench.logs.count { $0.contains("reconciling") }
+        }
+        #expect(excluded > 0 && reconciled > 0, "\(excluded) exclusions, \(reconciled) reconciliations")
+    }
+}
+
+/// A volume with a history: what each block may be, given what was acknowledged, by whichever writer.
+final class VolumeRun {
+    static let blocks = 4096
+    let bench: MDTBench
+    let clientHost: SimHost
+    private var random: UInt64
+    private var world: SimWorld
+    private(set) var volume: Volume?
+    private var log: [Entry] = []
+    private(set) var errors: [String] = []
+    /// Operations of the writer that runs now.
+    private(set) var underWay = 0
+    private var epoch = 0
+
+    private struct Entry {
+        var kind: Operation.Kind
+        var first: Int
+        var count: Int
+        var value: UInt32
+        var status: Status?
+        var seen: [UInt32] = []
+    }
+
+    init(seed: UInt64) throws {
+        bench = try MDTBench(seed: seed)
+        random = seed &* 0x9e37_79b9_7f4a_7c15
+        clientHost = bench.universe.addHost("compute")
+        world = clientHost.start("writer")
+        _ = try bench.create("vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), replicas: 2)
+    }
+
+    func below(_ bound: Int) -> Int {
+        random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int(random >> 33) % bound
+    }
+
+    func failures() -> [Status] { log.compactMap(\.status).filter { $0 != .ok } }
+
+    func openVolume(in world: SimWorld, force: Bool = false) throws -> Volume {
+        try bench.run(world) { () throws(Failure) in
+            var options = OpenOptions(force: force)
+            options.deadline = .seconds(30)
+            return try await Volume.open(world, try Address("ost://x/vm1"), at: [MDTBench.address], options)
+        }
+    }
+
+    func open() throws {
+        let volume = try openVolume(in: world)
+        underWay = 0
+        epoch += 1
+        volume.onCompletion = { [unowned self] tag, status in ended(Int(tag.second), status) }
+        self.volume = volume
+    }
+
+    func close() throws {
+        guard let volume else { return }
+        try bench.run(world) { await volume.close() }
+        self.volume = nil
+    }
+
+    /// The process dies with whatever it had under way.
+    func crash() {
+        world.kill()
+        volume = nil
+        world = clientHost.start("writer")
+        underWay = 0
+        epoch += 1
+    }
+
+    // Operations
+
+    private var memory: [Int: UnsafeMutableRawBufferPointer] = [:]
+    private var epochs: [Int] = []
+
+    deinit {
+        bench.universe.end()
+        for buffer in memory.values { buffer.deallocate() }
+    }
+
+    func submit(_ kind: Operation.Kind, _ first: Int, _ count: Int) {
+        guard let volume, !volume.isDead else { return }
+        let number = log.count
+        let value = UInt32(number + 1)
+        log.append(Entry(kind: kind, first: first, count: count, value: kind == .write ? value : 0))
+        epochs.append(epoch)
+        var vectors: [IOVector] = []
+        if kind.movesData {
+            let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count * Block.bytes, alignment: 4096)
+            if kind == .write {
+                for word in 0..<buffer.count / 4 { buffer.storeBytes(of: value, toByteOffset: word * 4, as: UInt32.self) }
+            }
+            memory[number] = buffer
+            if let base = buffer.baseAddress { vectors = [IOVector(base, buffer.count)] }
+        }
+        let operation = Operation(
+            kind, offset: UInt64(first * Block.bytes), bytes: UInt64(count * Block.bytes), deadline: .seconds(120),
+            tag: Operation.Tag(0, UInt(number)))
+        underWay += 1
+        let refusal = vectors.withUnsafeBufferPointer { volume.submit(operation, $0) }
+        if let refusal {
+            underWay -= 1
+            log[number].status = refusal
+        } else {
+            world.spawn { [weak volume] in volume?.kick() }
+        }
+    }
+
+    private func ended(_ number: Int, _ status: Status) {
+        guard epochs[number] == epoch else { return }
+        underWay -= 1
+        log[number].status = status
+        guard log[number].kind == .read, status == .ok, let buffer = memory[number] else { return }
+        for block in 0..<log[number].count {
+            let values = Set((0..<Block.bytes / 4).map { buffer.load(fromByteOffset: block * Block.bytes + $0 * 4, as: UInt32.self) })
+            if values.count != 1 { errors.append("block \(log[number].first + block) reads as a mixture of \(values.count) writes") }
+            log[number].seen.append(values.first ?? 0)
+        }
+    }
+
+    func drain() throws { try bench.waitUntil("all operations have ended", seconds: 150) { underWay == 0 } }
+
+    // A random life
+
+    func play() throws {
+        try open()
+        var downUntil: [Int: Instant] = [:]
+        let victim = below(3)
+        for _ in 0..<240 {
+            for _ in 0..<below(6) where underWay < 16 {
+                let kinds: [Operation.Kind] = [.read, .read, .write, .write, .write, .discard, .flush]
+                let first = below(below(2) == 0 ? 64 : VolumeRun.blocks - 64)
+                submit(kinds[below(kinds.count)], first, 1 + below(below(4) == 0 ? 40 : 3))
+            }
+            bench.universe.run(for: .microseconds(UInt64(100 + below(20_000))))
+            for (ost, until) in downUntil where bench.universe.now >= until {
+                if !bench.osts[ost].host.isUp { bench.osts[ost].host.restorePower() }
+                try bench.osts[ost].start()
+                downUntil[ost] = nil
+            }
+            switch below(60) {
+            case 0:
+                // A daemon dies; the victim for long enough to be excluded, another one only if nobody else is away.
+                let ost = below(2) == 0 ? victim : below(3)
+                guard downUntil.isEmpty else { break }
+                bench.osts[ost].kill(silent: ost == victim && below(3) == 0)
+                downUntil[ost] = bench.universe.now + .milliseconds(UInt64(ost == victim ? below(3000) : below(200)))
+            case 1 where below(3) == 0:
+                bench.killMDT()
+                bench.universe.run(for: .milliseconds(UInt64(below(500))))
+                try bench.startMDT()
+            case 2: bench.universe.breakConnections(clientHost, bench.osts[below(3)].host)
+            case 3 where below(2) == 0:
+                crash()
+                if downUntil.isEmpty { bench.universe.run(for: .milliseconds(UInt64(below(300)))) }
+                try open()
+            case _: break
+            }
+        }
+        for ost in downUntil.keys {
+            if !bench.osts[ost].host.isUp { bench.osts[ost].host.restorePower() }
+            try bench.osts[ost].start()
+        }
+        try drain()
+        for start in stride(from: 0, to: VolumeRun.blocks, by: 64) {
+            submit(.read, start, 64)
+            try drain()
+        }
+        submit(.flush, 0, 1)
+        try drain()
+        try close()
+        check()
+    }
+
+    /// Replays the log in the order of submission, which is that of effect for all that overlap.
+    private func check() {
+        var possible = [Set<UInt32>](repeating: [0], count: VolumeRun.blocks)
+        for (number, entry) in log.enumerated() {
+            let isDone = entry.status == .ok
+            switch entry.kind {
+            case .flush, .rewrite: continue
+            case .read:
+                guard isDone else { continue }
+                for (place, value) in entry.seen.enumerated() {
+                    let block = entry.first + place
+                    if !possible[block].contains(value) {
+                        errors.append("operation \(number): block \(block) reads \(value), not of \(possible[block].sorted())")
+                    }
+                    possible[block] = [value]
+                }
+            case .write, .discard, .writeZeroes:
+                for block in entry.first..<entry.first + entry.count {
+                    if isDone { possible[block] = [entry.value] } else { possible[block].insert(entry.value) }
+                }
+            }
+        }
+        let unexpected = log.filter { $0.status != nil && $0.status != .ok }
+        for entry in unexpected { errors.append("\(entry.kind) of \(entry.first) ended with \(String(describing: entry.status))") }
+    }
+
+    /// Blocks in which members in sync differ, as the OSTs themselves see them.
+    func differences() throws -> [String] {
+        let map = try bench.connect().ask(.volumeMap, VolumeMapRequest(name: "vm1"), VolumeMap.self)
+        var found: [String] = []
+        let chunkBlocks = Int(map.object.layout.chunkBytes) / Block.bytes
+        for chunk in 0..<VolumeRun.blocks / chunkBlocks {
+            let placement = map.placement(ofChunk: UInt64(chunk))
+            var contents: [[BlockCheck]] = []
+            for member in 0..<map.membersPerPlacement where map[placement, member].state == .inSync {
+                guard let ost = bench.osts.first(where: { $0.store == map.ost(placement, member).store }) else { continue }
+                contents.append(try checks(ost, map, chunk: chunk, member: member, blocks: chunkBlocks))
+            }
+            for other in contents.dropFirst() where other.map(\.check) != contents[0].map(\.check) {
+                let block = other.indices.first { other[$0].check != contents[0][$0].check } ?? 0
+                found.append("chunk \(chunk) block \(block): \(contents.map { $0[block] })")
+            }
+        }
+        return found
+    }
+
+    private func checks(_ ost: OST, _ map: VolumeMap, chunk: Int, member: Int, blocks: Int) throws -> [BlockCheck] {
+        let world = bench.client
+        return try bench.run { () throws(Failure) in
+            let connection = try await ControlConnection.open(
+                world, ost.address, cluster: MDTBench.cluster, deadline: world.now + .seconds(5))
+            defer { connection.close() }
+            var open = FrameHeader(.open)
+            open.session = 1
+            open.generation = map.object.generation
+            open.map = map.object.map
+            let body = OpenRequest(name: map.object.id.description, flags: .recover)
+            let (opened, _) = try await connection.exchange(open, body.encoded, deadline: world.now + .seconds(5))
+            var header = FrameHeader(.checks)
+            header.session = 1
+            header.handle = opened.handle
+            header.generation = opened.generation
+            header.map = opened.map
+            header.part = PartAddress(
+                chunk: UInt32(chunk), member: UInt16(member),
+                incarnation: map[map.placement(ofChunk: UInt64(chunk)), member].incarnation)
+            header.blockCount = UInt32(blocks)
+            let (_, reply) = try await connection.exchange(header, [], deadline: world.now + .seconds(5))
+            return try connection.decode(ChecksReply.self, reply).blocks
+        }
+    }
+}
