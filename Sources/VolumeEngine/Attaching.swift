@@ -191,7 +191,7 @@ extension VolumeEngine {
     /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
     /// acknowledged; else that is lost.
     private mutating func lostPower(_ peer: Int) {
-        if table.membersPerPlacement > 1, isWritable {
+        if rows.width > 1, isWritable {
             guard peers.at(peer).pointee.durability.isBehind else {
                 marks.hit(.powerLostWithNothingAtRisk)
                 return

@@ -183,7 +183,7 @@ extension VolumeEngine {
 
     /// When its silence is too long for somebody who can go on without it.
     private func silenceEnd(_ peer: Int) -> Instant {
-        guard table.membersPerPlacement > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
+        guard rows.width > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
         return peers.at(peer).pointee.waitsSince + VolumeEngine.silenceAmongMany
     }
 

@@ -17,7 +17,7 @@ extension VolumeEngine {
 
     /// Something cannot be done before this peer is back or excluded.
     mutating func want(_ peer: Int) {
-        guard table.membersPerPlacement > 1, !peers.at(peer).pointee.isWanted else { return }
+        guard rows.width > 1, !peers.at(peer).pointee.isWanted else { return }
         peers.at(peer).pointee.isWanted = true
         exclusionCheckAt = min(exclusionCheckAt, max(now, peers.at(peer).pointee.detachedAt + VolumeEngine.graceWithout))
     }
@@ -81,6 +81,7 @@ extension VolumeEngine {
             return settle()
         }
         tableNext = new
+        mapNumber = new.number
         for peer in 0..<peers.count {
             peers.at(peer).pointee.stampWanted = new.isUsed(peer) ? new.number : 0
             if peers.at(peer).pointee.isTainted, new.isUsed(peer) { reconsider(tainted: peer) }
@@ -111,6 +112,7 @@ extension VolumeEngine {
         marks.hit(.stamped)
         tableNext = nil
         table = new
+        rows.update(new)
         for peer in 0..<peers.count {
             let state = peers.at(peer)
             let wasUsed = state.pointee.isUsed

@@ -34,7 +34,7 @@ extension VolumeEngine {
             slot.pointee.status = operations.at(slot.pointee.operation).pointee.status
             partEnded(part)
         } else if slot.pointee.changesBlocks {
-            guard roomForWrite(table.range(ofChunk: slot.pointee.block >> chunkShift)) > 0 else { return }
+            guard roomForWrite(rows.range(ofChunk: slot.pointee.block >> chunkShift)) > 0 else { return }
             retries.remove(part)
             sendToAll(part)
         } else if let member = reader(of: part) {
@@ -59,7 +59,7 @@ extension VolumeEngine {
         }
         if operation.pointee.kind == .flush { return issueFlush(index) }
         let block = operation.pointee.cursorBlock
-        let members = table.range(ofChunk: block >> chunkShift)
+        let members = rows.range(ofChunk: block >> chunkShift)
         let changesBlocks = operation.pointee.kind.changesBlocks
         var choice = 0
         var blocksMax: UInt64
@@ -67,7 +67,7 @@ extension VolumeEngine {
             blocksMax = roomForWrite(members)
         } else {
             choice = reader(members, block: block)
-            blocksMax = choice < 0 ? 0 : peers.at(table.members[choice].peer).pointee.blocksMax
+            blocksMax = choice < 0 ? 0 : peers.at(rows.members[choice].peer).pointee.blocksMax
         }
         guard blocksMax > 0 else { return false }
         let (opcode, end) = nextPart(index, blocksMax)
@@ -98,19 +98,19 @@ extension VolumeEngine {
     mutating func sendToAll(_ part: Int) {
         let slot = parts.at(part)
         slot.pointee.sequence = order.begin(part)
-        let members = table.range(ofChunk: slot.pointee.block >> chunkShift)
-        for member in members where table.members[member].takesWrites { send(part, toMember: member) }
+        let members = rows.range(ofChunk: slot.pointee.block >> chunkShift)
+        for member in members where rows.members[member].takesWrites { send(part, toMember: member) }
         if slot.pointee.requests > 1 { marks.hit(.replicated) }
     }
 
     /// `member` is an index into the table.
     mutating func send(_ part: Int, toMember member: Int) {
         let slot = parts.at(part)
-        let peer = table.members[member].peer
+        let peer = rows.members[member].peer
         guard let request = peers.at(peer).pointee.requests.take(slot.pointee.opcode, .part, part: part) else {
             unreachable("no request is free")
         }
-        let position = member % table.membersPerPlacement
+        let position = member % rows.width
         slot.pointee.requests += 1
         slot.pointee.sent |= 1 << UInt64(position)
         peers.at(peer).pointee.requests.at(request).pointee.member = UInt16(truncatingIfNeeded: position)
@@ -123,16 +123,16 @@ extension VolumeEngine {
         guard tableNext == nil else { return 0 }
         var blocksMax = UInt64(Limits.frameBlocksMax)
         var inSync = 0
-        for member in members where table.members[member].takesWrites {
-            let peer = peers.at(table.members[member].peer)
+        for member in members where rows.members[member].takesWrites {
+            let peer = peers.at(rows.members[member].peer)
             guard peer.pointee.hasRoomAttached else {
-                lacksRoom(table.members[member].peer)
+                lacksRoom(rows.members[member].peer)
                 return 0
             }
-            if table.members[member].state == .inSync { inSync += 1 }
+            if rows.members[member].state == .inSync { inSync += 1 }
             blocksMax = min(blocksMax, peer.pointee.blocksMax)
         }
-        return inSync >= table.floor ? blocksMax : 0
+        return inSync >= rows.floor ? blocksMax : 0
     }
 
     private mutating func lacksRoom(_ peer: Int) {
@@ -145,20 +145,20 @@ extension VolumeEngine {
     /// always the same one for a chunk, whose OST has its neighbours in its caches.
     mutating func reader(_ members: Range<Int>, block: UInt64, without tried: UInt64 = 0, only source: Int? = nil) -> Int {
         if members.count == 1 {
-            let peer = peers.at(table.members[members.lowerBound].peer)
-            guard tried == 0, table.members[members.lowerBound].state == .inSync else { return -1 }
+            let peer = peers.at(rows.members[members.lowerBound].peer)
+            guard tried == 0, rows.members[members.lowerBound].state == .inSync else { return -1 }
             if peer.pointee.hasRoomAttached { return members.lowerBound }
-            lacksRoom(table.members[members.lowerBound].peer)
+            lacksRoom(rows.members[members.lowerBound].peer)
             return -1
         }
         var best = -1
         var bestLoad = Int.max
-        let start = Int(truncatingIfNeeded: (block >> chunkShift) / UInt64(table.placementCount)) % members.count
+        let start = Int(truncatingIfNeeded: (block >> chunkShift) / UInt64(rows.placementCount)) % members.count
         for step in 0..<members.count {
             let position = (start + step) % members.count
             let member = members.lowerBound + position
-            let index = table.members[member].peer
-            guard table.members[member].state == .inSync, tried & 1 << UInt64(position) == 0, source == nil || source == index else {
+            let index = rows.members[member].peer
+            guard rows.members[member].state == .inSync, tried & 1 << UInt64(position) == 0, source == nil || source == index else {
                 continue
             }
             let peer = peers.at(index)
@@ -174,7 +174,7 @@ extension VolumeEngine {
         let slot = parts.at(part)
         let owner = operations.at(slot.pointee.operation)
         let member = reader(
-            table.range(ofChunk: slot.pointee.block >> chunkShift), block: slot.pointee.block,
+            rows.range(ofChunk: slot.pointee.block >> chunkShift), block: slot.pointee.block,
             without: slot.pointee.tried, only: slot.pointee.purpose == .rewriteRead ? owner.pointee.source : nil)
         return member < 0 ? nil : member
     }
@@ -182,11 +182,11 @@ extension VolumeEngine {
     /// Whether no member is left that could ever answer, connected or not.
     private mutating func hasNoReader(_ part: Int) -> Bool {
         let slot = parts.at(part)
-        let members = table.range(ofChunk: slot.pointee.block >> chunkShift)
+        let members = rows.range(ofChunk: slot.pointee.block >> chunkShift)
         let source = slot.pointee.purpose == .rewriteRead ? operations.at(slot.pointee.operation).pointee.source : nil
-        for member in members where table.members[member].state == .inSync {
+        for member in members where rows.members[member].state == .inSync {
             let position = member - members.lowerBound
-            if slot.pointee.tried & 1 << UInt64(position) == 0, source == nil || source == table.members[member].peer { return false }
+            if slot.pointee.tried & 1 << UInt64(position) == 0, source == nil || source == rows.members[member].peer { return false }
         }
         return true
     }
@@ -217,7 +217,7 @@ extension VolumeEngine {
         let operation = operations.at(index)
         let isHead = operation.pointee.edgesToRead & 1 != 0
         let block = isHead ? operation.pointee.firstBlock : operation.pointee.endBlock - 1
-        let member = reader(table.range(ofChunk: block >> chunkShift), block: block)
+        let member = reader(rows.range(ofChunk: block >> chunkShift), block: block)
         guard member >= 0 else { return false }
         let part = take(.read, isHead ? .headEdge : .tailEdge, index)
         parts.at(part).pointee.block = block
@@ -296,10 +296,10 @@ extension VolumeEngine {
             if owner.pointee.phase != .rewrite { deadline = owner.pointee.deadline }
             header.sequence = piece.pointee.sequence
             if slot.pointee.opcode != .flush {
-                let members = table.range(ofChunk: piece.pointee.block >> chunkShift)
+                let members = rows.range(ofChunk: piece.pointee.block >> chunkShift)
                 header.part = PartAddress(
                     chunk: UInt32(truncatingIfNeeded: piece.pointee.block >> chunkShift), member: slot.pointee.member,
-                    incarnation: table.members[members.lowerBound + Int(slot.pointee.member)].incarnation)
+                    incarnation: rows.members[members.lowerBound + Int(slot.pointee.member)].incarnation)
                 header.firstBlock = UInt32(truncatingIfNeeded: piece.pointee.block & (1 << chunkShift - 1))
                 header.blockCount = UInt32(truncatingIfNeeded: piece.pointee.blockCount)
             }

@@ -51,13 +51,6 @@ public struct MemberTable: Hashable, Sendable {
 
     public var placementCount: Int { members.count / membersPerPlacement }
 
-    /// Where the members of a placement stand in `members`.
-    @inline(__always)
-    func range(ofChunk chunk: UInt64) -> Range<Int> {
-        let first = members.count == membersPerPlacement ? 0 : Int(chunk % UInt64(placementCount)) * membersPerPlacement
-        return first..<first + membersPerPlacement
-    }
-
     /// Whether each placement that this peer takes writes of has another member in sync whose peer satisfies the condition.
     func couldDo(without peer: Int, _ isUsable: (Int) -> Bool) -> Bool {
         var first = 0
@@ -73,4 +66,38 @@ public struct MemberTable: Hashable, Sendable {
 
     /// Whether any member of this peer takes writes.
     public func isUsed(_ peer: Int) -> Bool { members.contains { $0.peer == peer && $0.takesWrites } }
+}
+
+/// The members of a table in memory that does not move, for the data plane: reading an array there costs more than what is read.
+struct MemberRows: ~Copyable {
+    let members: UnsafeMutablePointer<MemberTable.Member>
+    let count: Int
+    /// Members of a placement.
+    let width: Int
+    let placementCount: Int
+    private(set) var floor: Int
+
+    init(_ table: MemberTable) {
+        count = table.members.count
+        width = table.membersPerPlacement
+        placementCount = table.placementCount
+        floor = table.floor
+        members = .allocate(capacity: count)
+        for index in 0..<count { (members + index).initialize(to: table.members[index]) }
+    }
+
+    deinit { members.deallocate() }
+
+    mutating func update(_ table: MemberTable) {
+        invariant(table.members.count == count && table.membersPerPlacement == width, "a map changes its states, not its form")
+        floor = table.floor
+        for index in 0..<count { members[index] = table.members[index] }
+    }
+
+    /// Where the members of a placement stand in `members`.
+    @inline(__always)
+    func range(ofChunk chunk: UInt64) -> Range<Int> {
+        let first = placementCount == 1 ? 0 : Int(chunk % UInt64(placementCount)) * width
+        return first..<first + width
+    }
 }

@@ -185,7 +185,7 @@ extension VolumeEngine {
         let request = peers.at(peer).pointee.requests.at(index)
         let part = parts.at(request.pointee.part)
         let changesBlocks = request.pointee.changesBlocks
-        let isAlone = table.membersPerPlacement == 1
+        let isAlone = rows.width == 1
         var verdict = Verdict(status, request.pointee.opcode, mismatches: part.pointee.mismatches, isAlone: isAlone)
         if hasFailed(part.pointee.operation) {
             // Its memory may be the user's again: nothing is sent any more.

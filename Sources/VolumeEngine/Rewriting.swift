@@ -33,7 +33,7 @@ extension VolumeEngine {
 
     /// Blocks of a read that some member could not give for damage, and another could.
     mutating func repair(_ part: Int) {
-        guard isWritable, table.membersPerPlacement > 1, !isClosing, !isDead, let index = operations.take() else { return }
+        guard isWritable, rows.width > 1, !isClosing, !isDead, let index = operations.take() else { return }
         let source = parts.at(part)
         marks.hit(.repaired)
         prepareInternal(index, source.pointee.block, source.pointee.blockCount)
@@ -52,7 +52,7 @@ extension VolumeEngine {
     mutating func issueRewrite(_ index: Int) -> Bool {
         let slot = operations.at(index)
         let block = slot.pointee.cursorBlock
-        let members = table.range(ofChunk: block >> chunkShift)
+        let members = rows.range(ofChunk: block >> chunkShift)
         guard block < slot.pointee.rewriteEnd else { return issueRewriteRead(index, members) }
         guard roomForWrite(members) > 0 else { return false }
         let isZero = isZero(rewriteMemory(index, block))

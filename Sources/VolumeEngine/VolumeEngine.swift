@@ -27,9 +27,12 @@ public struct VolumeEngine: ~Copyable {
     public let isWritable: Bool
 
     var chunkShift: UInt64 = 0
-    /// The members as they are used; their map number stands in every request.
+    /// The members as they are used, and the same where the data plane reads it.
     var table: MemberTable
-    /// The map after an exclusion, until the peers that remain have its number; its number counts already.
+    var rows: MemberRows
+    /// Stands in every request: of `tableNext` if there is one.
+    public internal(set) var mapNumber: UInt64
+    /// The map after an exclusion, until the peers that remain have its number.
     var tableNext: MemberTable?
     var peers: PeerTable
     var operations: OperationTable
@@ -66,6 +69,8 @@ public struct VolumeEngine: ~Copyable {
     public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax, table: MemberTable = .single) {
         self.isWritable = isWritable
         self.table = table
+        rows = MemberRows(table)
+        mapNumber = table.number
         let partCount = Limits.partsPerVolumeMax
         peers = PeerTable(count: table.peerCount)
         operations = OperationTable(capacity: slots)
@@ -89,7 +94,6 @@ public struct VolumeEngine: ~Copyable {
     public var activeCount: Int { operations.active.count }
     public var isDead: Bool { deadStatus != .ok }
     public var mark: UInt64 { order.mark }
-    public var mapNumber: UInt64 { tableNext?.number ?? table.number }
     /// Nothing left to say: every write is acknowledged, durable, and its mark told.
     public var isSettled: Bool { activeCount == 0 && !isUnsettled }
 

@@ -260,7 +260,8 @@ final class VolumeRun {
                 // A daemon dies; the victim for long enough to be excluded, another one only if nobody else is away.
                 let ost = below(2) == 0 ? victim : below(3)
                 guard downUntil.isEmpty else { break }
-                bench.osts[ost].kill(silent: ost == victim && below(3) == 0)
+                // With a member stale already, the power of the last one may not be lost.
+                bench.osts[ost].kill(silent: ost == victim && below(3) == 0 && !hasExcluded)
                 downUntil[ost] = bench.universe.now + .milliseconds(UInt64(ost == victim ? below(3000) : below(200)))
             case 1 where below(3) == 0:
                 bench.killMDT()
@@ -270,14 +271,13 @@ final class VolumeRun {
             case 3 where below(2) == 0:
                 crash()
                 if downUntil.isEmpty { bench.universe.run(for: .milliseconds(UInt64(below(300)))) }
+                // One that is down may be the last in sync: then the open says so, and succeeds when it is back.
+                if hasExcluded { try restore(&downUntil) }
                 try open()
             case _: break
             }
         }
-        for ost in downUntil.keys {
-            if !bench.osts[ost].host.isUp { bench.osts[ost].host.restorePower() }
-            try bench.osts[ost].start()
-        }
+        try restore(&downUntil)
         try drain()
         for start in stride(from: 0, to: VolumeRun.blocks, by: 64) {
             submit(.read, start, 64)
@@ -287,6 +287,16 @@ final class VolumeRun {
         try drain()
         try close()
         check()
+    }
+
+    private var hasExcluded: Bool { bench.logs.contains { $0.contains("members excluded") } }
+
+    private func restore(_ down: inout [Int: Instant]) throws {
+        for ost in down.keys.sorted() {
+            if !bench.osts[ost].host.isUp { bench.osts[ost].host.restorePower() }
+            try bench.osts[ost].start()
+        }
+        down = [:]
     }
 
     /// Replays the log in the order of submission, which is that of effect for all that overlap.

@@ -209,7 +209,8 @@ final class ReplicaRig {
         var found: [String] = []
         let chunkBlocks = ReplicaRig.chunkBytes / UInt64(Block.bytes)
         for block in 0..<ReplicaRig.objectBytes / UInt64(Block.bytes) {
-            let range = table.range(ofChunk: block / chunkBlocks)
+            let first = Int((block / chunkBlocks) % UInt64(table.placementCount)) * table.membersPerPlacement
+            let range = first..<first + table.membersPerPlacement
             let members = range.filter { table.members[$0].state == .inSync }.map { osts[table.members[$0].peer] }
             for other in members.dropFirst()
             where contents(members[0], block) != contents(other, block) || members[0].versions[block] != other.versions[block] {
