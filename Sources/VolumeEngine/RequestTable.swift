@@ -58,7 +58,7 @@ struct RequestSlot {
         switch opcode {
         case .write, .writeZeroes, .discard: true
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .event: false
-        case .read, .flush, .mark, .doubts, .stamp, .changed, .checks: false
+        case .read, .flush, .mark, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: false
         }
     }
 }
