@@ -10,6 +10,16 @@ public enum Mutant: String, CaseIterable, Sendable {
     case acceptsOldSession
     /// Neither the OST nor the client compares a block read with its check.
     case skipsCheck
+    /// The store takes writes of a fill that another one or a restart has ended.
+    case fillNeverDies
+    /// A fill write covers what the writer has written since the fill began.
+    case fillCoversLive
+    /// A fill write of a block in doubt at its source is not in doubt.
+    case fillForgetsDoubt
+    /// The end of a fill is answered before what it has brought is on stable media.
+    case fillEndsUnflushed
+    /// Handles of writers stay as they are when a fill begins.
+    case fillKeepsWriters
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

@@ -3,6 +3,11 @@ import Simulation
 
 /// Options that lead to a deliberate bug quickly. A bug that is caught with these is caught with drawn ones too, only later.
 extension ClusterOptions {
+    /// Those that one OST and its clients can show. No member of a cluster is filled here: those rules have tests of their own.
+    public static let provokable: [Mutant] = [
+        .forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .acceptsOldSession, .skipsCheck,
+    ]
+
     /// For debug builds, in which a whole run takes seconds.
     public mutating func shorten() {
         operationsMax = min(operationsMax, 150)
@@ -48,6 +53,8 @@ extension ClusterOptions {
             faults.bitRot = 20_000
             faults.misdirectedWrite = 5_000
             faults.lostWrite = 5_000
+        case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters:
+            unreachable("nothing is filled in this world")
         }
     }
 }

@@ -13,6 +13,7 @@ final class Stranger {
     private var isWorking = true
     /// Of the object that is a member of a cluster's volume; it gives them out itself.
     private var memberGeneration: UInt64 = 0
+    private var memberFill: UInt64 = 0
 
     init(_ run: ClusterRun) {
         self.run = run
@@ -119,6 +120,7 @@ final class Stranger {
         let record = ObjectRecord(
             id: Identifier(high: 3, low: 4), name: Stranger.memberName, bytes: 1 << 20, map: 1, createdMilliseconds: 1)
         _ = await connection.ask(FrameHeader(.create), record.encoded)
+        await endFill(connection)
         guard let old = await fence(connection, session: 5) else { return }
         for sequence in 1...UInt64(4) { _ = await askWrite(connection, old, sequence) }
         guard var new = await fence(connection, session: 1) else { return }
@@ -132,7 +134,9 @@ final class Stranger {
             }
         }
         await openWrongly(connection, new)
-        guard let back = await fence(connection, session: 3, generation: new.generation) else { return }
+        await recover(connection, new)
+        let session = 1_000_000 + memberFill
+        guard let back = await fence(connection, session: session, generation: new.generation) else { return }
         for block in 0...UInt32(4) {
             var header = write(back, sequence: UInt64(block) + 1)
             header.firstBlock = block
@@ -144,6 +148,56 @@ final class Stranger {
         flush.mark = 5
         _ = await connection.ask(flush)
         _ = await askMember(connection, .mark, back, mark: 5)
+    }
+
+    /// What an earlier play has left unfinished would keep every writer out.
+    private func endFill(_ connection: RawConnection) async {
+        guard var recovery = await openRecovery(connection) else { return }
+        recovery.generation = max(recovery.generation, memberGeneration)
+        memberFill += 2
+        for opcode in [Opcode.fillBegin, .fillEnd] { _ = await askMember(connection, opcode, recovery, argument: memberFill) }
+    }
+
+    private func openRecovery(_ connection: RawConnection) async -> FrameHeader? {
+        var header = FrameHeader(.open)
+        header.map = .max
+        let reply = await connection.ask(header, OpenRequest(name: Stranger.memberName, flags: .recover).encoded)
+        return reply?.status == .ok ? reply : nil
+    }
+
+    /// Asks what a recovery asks, fills a little, goes on after the end, and leaves a fill behind that has not ended. The writer is told
+    /// that it must know of that.
+    private func recover(_ connection: RawConnection, _ opened: FrameHeader) async {
+        guard await openRecovery(connection) != nil, var recovery = await openRecovery(connection) else { return }
+        recovery.generation = opened.generation
+        let above = ChangedRequest(above: Version(generation: opened.generation / 2, sequence: 0))
+        _ = await askMember(connection, .changed, recovery, body: above.encoded)
+        _ = await askMember(connection, .checks, recovery)
+        memberFill += 2
+        for (opcode, number) in [(Opcode.fillBegin, memberFill), (.fillBegin, memberFill - 1)] {
+            _ = await askMember(connection, opcode, recovery, argument: number)
+        }
+        var fill = write(recovery, sequence: 1)
+        fill.flags = run.universe.choices.coin() ? .fill : [.fill, .inDoubt]
+        for number in [memberFill, memberFill + 1] {
+            fill.argument = number
+            _ = await connection.ask(fill, checks, payload: payload)
+        }
+        // The writer, that knows and that does not: one write of a block that the fill has not brought yet, which is then lost to it.
+        for number in [0, memberFill] {
+            guard let back = await fence(connection, session: 3 + number, generation: opened.generation, fill: number) else { continue }
+            fill.argument = number
+            var live = write(back, sequence: 1000)
+            (live.firstBlock, fill.firstBlock) = (7, 7)
+            (recovery.map, fill.map) = (back.map, back.map)
+            _ = await connection.ask(live, checks, payload: payload)
+            (fill.generation, fill.sequence) = (opened.generation, 900)
+            _ = await connection.ask(fill, checks, payload: payload)
+            _ = await askMember(connection, .mark, back, mark: 1000)
+        }
+        _ = await askMember(connection, .fillPage, recovery, argument: memberFill)
+        for _ in 0..<2 { _ = await askMember(connection, .fillEnd, recovery, argument: memberFill) }
+        if run.universe.choices.below(8) == 0 { _ = await askMember(connection, .fillBegin, recovery, argument: memberFill + 1) }
     }
 
     /// As nobody's client, with the map of the day before, and with a session of the day before.
@@ -159,12 +213,16 @@ final class Stranger {
         }
     }
 
-    private func fence(_ connection: RawConnection, session: UInt64, generation: UInt64 = 0) async -> FrameHeader? {
+    private func fence(
+        _ connection: RawConnection, session: UInt64, generation: UInt64 = 0, fill: UInt64 = 0
+    ) async -> FrameHeader? {
         memberGeneration += generation == 0 ? 1 : 0
         var header = FrameHeader(.open)
         header.session = session
         header.generation = generation == 0 ? memberGeneration : generation
-        header.map = 1_000_000 + memberGeneration
+        // Above what was stamped since.
+        header.map = 1_000_000 + 10 * header.generation + (generation == 0 ? 0 : 5)
+        header.argument = fill
         var reply = await connection.ask(header, OpenRequest(name: Stranger.memberName, flags: [.write, .fence]).encoded)
         guard reply?.status == .ok else { return nil }
         reply?.session = session
@@ -172,7 +230,8 @@ final class Stranger {
     }
 
     private func askMember(
-        _ connection: RawConnection, _ opcode: Opcode, _ opened: FrameHeader, map: UInt64? = nil, argument: UInt64 = 0, mark: UInt64 = 0
+        _ connection: RawConnection, _ opcode: Opcode, _ opened: FrameHeader, map: UInt64? = nil, argument: UInt64 = 0, mark: UInt64 = 0,
+        body: [UInt8] = []
     ) async -> FrameHeader? {
         var header = write(opened, sequence: 0)
         header.opcode = opcode
@@ -180,7 +239,7 @@ final class Stranger {
         header.map = map ?? opened.map
         header.argument = argument
         header.mark = mark
-        return await connection.ask(header)
+        return await connection.ask(header, body)
     }
 
     // Of both

@@ -35,7 +35,7 @@ extension MDTServer {
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
         case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
         case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .read, .write, .flush, .writeZeroes, .discard, .mark,
-            .event, .doubts, .stamp, .changed, .checks:
+            .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:
             throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
         }
     }

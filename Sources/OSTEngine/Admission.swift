@@ -11,6 +11,8 @@ extension OSTEngine {
         case writes
         /// The writer's and the recovery's.
         case asksMember
+        /// The recovery's.
+        case fills
     }
 
     /// Finds the handle of a request and checks everything about it but its range.
@@ -33,7 +35,7 @@ extension OSTEngine {
         if handle.pointee.writes {
             // Reads of a writer are fenced too: a successor may have written what it would no longer see.
             if header.generation < handle.pointee.generation { return .fenced }
-            if header.generation > handle.pointee.generation { return .invalidArgument }
+            if header.generation > handle.pointee.generation || access == .fills { return .invalidArgument }
         } else if access != .reads, !handle.pointee.recovers || access == .writes {
             return .readOnly
         }
@@ -66,9 +68,15 @@ extension OSTEngine {
     mutating func writeTarget(_ slot: UInt32) -> WriteTarget {
         let request = requests[slot]
         let header = request.pointee.header
-        return WriteTarget(
+        var target = WriteTarget(
             object: request.pointee.object, part: header.part, firstBlock: header.firstBlock, blockCount: header.blockCount,
             version: Version(generation: header.generation, sequence: header.sequence), mark: header.mark,
             touched: header.touched == 0 ? 1 << UInt64(header.part.member) : header.touched, isDurable: header.flags.contains(.durable))
+        if header.flags.contains(.fill) {
+            target.fill = header.argument
+            target.isInDoubt = header.flags.contains(.inDoubt)
+            target.isAbsent = header.opcode == .discard
+        }
+        return target
     }
 }

@@ -20,8 +20,8 @@ extension OSTEngine {
             case .resize: try resize(slot, try NameRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
-                .event, .volumeCreate, .volumeOpen,
-                .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
+                .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
+                .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {
@@ -149,7 +149,7 @@ extension OSTEngine {
     }
 
     /// The change under way has ended: the next request for this object has its turn.
-    private mutating func changeEnded(_ object: ObjectNumber) {
+    mutating func changeEnded(_ object: ObjectNumber) {
         objects[object]?.isChanging = false
         while objects[object]?.isChanging != true, let position = waitingControls.firstIndex(where: { $0.object == object }) {
             let waiting = waitingControls.remove(at: position)
@@ -163,6 +163,7 @@ extension OSTEngine {
                 case .open(let message): try open(waiting.slot, message)
                 case .remove(let message): try remove(waiting.slot, message)
                 case .resize(let message): try resize(waiting.slot, message)
+                case .fillBegin: fillBegin(waiting.slot)
                 }
             } catch {
                 answer(waiting.slot, error)
@@ -193,11 +194,15 @@ extension OSTEngine {
             // It may have been removed by a request behind this one.
             if status == .ok, store.exists(object) { raiseMaps(object) }
             failure.detail = "stamping map \(map): \(status.sentence)"
+        case .fillBegin(let number, let raises):
+            if status == .ok { return fillBegan(slot, object, raises: raises) }
+            failure.detail = "beginning fill \(number): \(status.sentence)"
+        case .fillEnd(let number): failure.detail = "ending fill \(number): \(status.sentence)"
         }
         if status == .ok { answer(slot, .ok) } else { answer(slot, failure) }
         switch control {
-        case .create, .stamp: break
-        case .raise, .takeOver, .remove, .resize: changeEnded(object)
+        case .create, .stamp, .fillEnd: break
+        case .raise, .takeOver, .remove, .resize, .fillBegin: changeEnded(object)
         }
     }
 

@@ -21,9 +21,13 @@ extension OSTEngine {
     }
 
     private mutating func admitWrite(_ slot: UInt32) -> Status {
-        let status = admit(slot, .writes)
+        let isFill = requests[slot].pointee.header.flags.contains(.fill)
+        let status = admit(slot, isFill ? .fills : .writes)
         guard status == .ok else { return status }
-        guard requests[slot].pointee.header.sequence > 0 else { return .invalidArgument }
+        // The version of a fill write is a bound, and may be that of no write.
+        guard isFill ? requests[slot].pointee.header.argument > 0 : requests[slot].pointee.header.sequence > 0 else {
+            return .invalidArgument
+        }
         return checkRange(slot)
     }
 

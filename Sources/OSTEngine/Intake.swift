@@ -42,6 +42,9 @@ extension OSTEngine {
         case .stamp: stamp(slot)
         case .changed: changed(slot, meta)
         case .checks: checks(slot)
+        case .fillBegin: fillBegin(slot)
+        case .fillEnd: fillEnd(slot)
+        case .fillPage: fillPage(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,

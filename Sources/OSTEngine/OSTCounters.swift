@@ -30,7 +30,7 @@ public struct OSTCounters: Sendable {
         case .write, .writeZeroes, .discard: writes.add(latency)
         case .flush: flushes.add(latency)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .event: break
-        case .doubts, .stamp, .changed, .checks: break
+        case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             break

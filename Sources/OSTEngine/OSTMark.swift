@@ -24,6 +24,9 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case recoveryReplaced
     case changesListed
     case checksListed
+    case fillBegun
+    case fillEnded
+    case fillRefused
     case writerFenced
     case writerReturned
     case staleSession

@@ -25,6 +25,9 @@ enum Control {
     case resize(bytes: UInt64)
     /// Keeps no other change of its object waiting.
     case stamp(map: UInt64)
+    case fillBegin(number: UInt64, raises: Bool)
+    /// Nor does this.
+    case fillEnd(number: UInt64)
 }
 
 /// A control request that is not yet in the store.
@@ -33,6 +36,7 @@ struct WaitingControl {
         case open(OpenRequest)
         case remove(NameRequest)
         case resize(NameRequest)
+        case fillBegin
     }
 
     var slot: UInt32

@@ -9,7 +9,8 @@ import Wire
 /// - A writer that *returns* names its generation and a newer session. Nothing is raised; what its old connection had given to the store
 ///   is drained first, what it had not is refused, so that nothing old is applied after the reply.
 /// - A *fence*: the MDT has raised the generation of a cluster's volume and said under which map; this member follows. A generation above
-///   the object's is raised to, whoever has it open; an equal one is the writer that returns, perhaps with a newer map.
+///   the object's is raised to, whoever has it open; an equal one is the writer that returns, perhaps with a newer map. It says whether the
+///   member is being filled, and must be right.
 ///
 /// An object with a map number belongs to a cluster, and only fences open it for writing: whoever raised its generation here would have
 /// the MDT's next one, and there would be two writers of one generation. A map number never goes back, and what an open has said of it is
@@ -80,13 +81,32 @@ extension OSTEngine {
         let header = requests[slot].pointee.header
         let record = store.record(of: object)
         if header.generation > record.generation {
+            try refuseOtherFill(object, message, header.argument)
             hit(.fencedByNumber)
             return raise(slot, object, message, to: header.generation, map: header.map)
         }
         // Of an object without a map the generations were raised here: an equal one is not this writer's.
         guard header.generation == record.generation, record.map > 0 else { throw fenced(message) }
         try refuseStaleMap(message, header, record)
+        try refuseOtherFill(object, message, header.argument)
         try comeBack(slot, object, message)
+    }
+
+    /// A writer must know of a member whether it is being filled: it may neither read one that is not complete, nor write to one whose fill
+    /// has died, since that has forgotten what was written.
+    private mutating func refuseOtherFill(_ object: ObjectNumber, _ message: OpenRequest, _ number: UInt64) throws(Failure) {
+        let fill = store.fill(of: object)
+        let isKnown: Bool
+        if number == 0 {
+            isKnown = !fill.isOpen
+        } else {
+            // The fill may have ended well before its writer heard of that.
+            isKnown = number == store.fillUnderWay(of: object) || number == fill.number && !fill.isOpen
+        }
+        guard !isKnown else { return }
+        hit(.fillRefused)
+        let what = fill.isOpen ? "was begun to be filled, with number \(fill.number), and is not complete" : "is not being filled"
+        throw Failure(.staleMap, "'\(message.name)' \(what); ask the metadata server for the newest map")
     }
 
     /// Raises nothing and waits for nothing. One at a time: the newest is the one that the MDT has asked for.

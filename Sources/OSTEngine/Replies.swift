@@ -62,7 +62,7 @@ extension OSTEngine {
             }
         case .event: reply.argument = request.pointee.header.argument
         case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read: break
-        case .doubts, .stamp, .changed, .checks: break
+        case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
             .ostList:
             break

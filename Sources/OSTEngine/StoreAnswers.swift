@@ -24,10 +24,10 @@ extension OSTEngine {
         connections[request.pointee.connection].inStore -= 1
         switch request.pointee.opcode {
         case .read where status == .ok: answerRead(slot)
-        case .read, .write, .writeZeroes, .discard, .flush: answer(slot, status)
-        case .create, .open, .remove, .resize, .stamp: finishControl(slot, status)
+        case .read, .write, .writeZeroes, .discard, .flush, .fillPage: answer(slot, status)
+        case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd: finishControl(slot, status)
         case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
-            .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
+                .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

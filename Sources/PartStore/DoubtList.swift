@@ -84,6 +84,37 @@ struct DoubtList: ~Copyable {
         return nil
     }
 
+    /// The oldest entry of a block below which `address` and its check are put, if the entry is of a version above; what was there before.
+    mutating func replaceOldest(
+        _ page: UInt32, _ block: Int, above version: Version, _ address: BlockMap.Address, _ check: UInt32
+    ) -> BlockMap.Address? {
+        var index = bucket(page, UInt16(block)).pointee
+        var oldest = noIndex
+        while index != noIndex {
+            let entry = entries.pointer(index)
+            if entry.pointee.page == page, entry.pointee.block == UInt16(block) { oldest = index }
+            index = entry.pointee.bucketNext
+        }
+        guard oldest != noIndex, entries.pointer(oldest).pointee.version > version else { return nil }
+        let entry = entries.pointer(oldest)
+        let old = entry.pointee.oldAddress
+        if old.isData { keptBlocks -= 1 }
+        if address.isData { keptBlocks += 1 }
+        entry.pointee.oldAddress = address
+        entry.pointee.oldCheck = check
+        return old
+    }
+
+    /// Takes out of a list what `isGone` says, and passes it on.
+    mutating func removeAll(from ends: inout Ends, where isGone: (Entry) -> Bool, _ body: (Entry) -> Void) {
+        var index = ends.first
+        while index != noIndex {
+            let next = entries.pointer(index).pointee.next
+            if isGone(entries.pointer(index).pointee) { body(remove(index, from: &ends)) }
+            index = next
+        }
+    }
+
     /// Entries of a block, newest first.
     func forEach(_ page: UInt32, _ block: Int, _ body: (Entry) -> Void) {
         var index = bucket(page, UInt16(block)).pointee

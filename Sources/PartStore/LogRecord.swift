@@ -6,7 +6,7 @@ import Base
 ///
 ///     offset bytes field
 ///          0     1 kind
-///          1     1 flags (fence: 1 settles)
+///          1     1 flags (fence: 1 settles; write and zero: 1 of a fill, 2 in doubt at the source; zero: 4 absent)
 ///          2     2 bytes of the record
 ///          4     4 object number
 ///          8     8 generation
@@ -27,7 +27,14 @@ import Base
 ///         80    16 extents: disk block (8), count (8)
 ///          …     4 check of each block, padded to 8
 ///
+///     of a fill: a mask behind that, a bit for each block, set where it was written since the fill began; padded to 8. A zero of a fill
+///     may have no blocks: it raises the version of the page of its first block
+///
 ///     create goes on: the object record
+///
+///     fillBegin goes on:
+///         40    16 version up to which the object is complete
+///         56     8 fill number
 struct LogRecord {
     enum Kind: UInt8 {
         case write = 1
@@ -46,16 +53,25 @@ struct LogRecord {
         case note = 10
         /// The map number rises to the one in the argument; the generation stays.
         case stamp = 11
+        /// A fill begins: generation and map number rise, nothing is in doubt any more, and the object is not complete.
+        case fillBegin = 12
+        /// The fill in the argument has ended well.
+        case fillEnd = 13
     }
 
     /// Flag of a fence: what is in doubt has happened.
     static let settles: UInt8 = 1
+    /// Flags of a write or zero.
+    static let fills: UInt8 = 1
+    static let isDoubtful: UInt8 = 2
+    static let isAbsent: UInt8 = 4
 
     static let headBytes = 40
     static let dataHeadBytes = 80
     static let extentBytes = 16
     /// A full frame in blocks that are nowhere contiguous.
-    static let bytesMax = dataHeadBytes + Limits.frameBlocksMax * (extentBytes + 4)
+    static let bytesMax = dataHeadBytes + Limits.frameBlocksMax * (extentBytes + 4) + Limits.frameBlocksMax / 8
+    static let fillBeginBytes = headBytes + 24
 
     var kind: Kind
     var flags: UInt8 = 0
@@ -68,6 +84,8 @@ struct LogRecord {
     var firstBlock: UInt32 = 0
     var blockCount: UInt32 = 0
     var extentCount: UInt32 = 0
+    var base = Version.zero
+    var fill: UInt64 = 0
 
     init(_ kind: Kind, _ object: ObjectNumber) {
         self.kind = kind
@@ -75,6 +93,7 @@ struct LogRecord {
     }
 
     var carriesBlocks: Bool { kind == .write || kind == .zero }
+    var isFill: Bool { carriesBlocks && flags & LogRecord.fills != 0 }
 
     /// Bytes of a record of these blocks.
     static func dataBytes(extents: Int, checks: Int) -> Int { dataHeadBytes + extents * extentBytes + roundUp(checks * 4, to: 8) }
@@ -89,6 +108,11 @@ struct LogRecord {
         target.store(version.sequence, at: 16)
         target.store(mark, at: 24)
         target.store(argument, at: 32)
+        if kind == .fillBegin {
+            target.store(base.generation, at: 40)
+            target.store(base.sequence, at: 48)
+            target.store(fill, at: 56)
+        }
         guard carriesBlocks else { return }
         target.store(part.chunk, at: 40)
         target.store(part.member, at: 44)
@@ -112,6 +136,11 @@ struct LogRecord {
         record.version = Version(generation: source.load(UInt64.self, at: 8), sequence: source.load(UInt64.self, at: 16))
         record.mark = source.load(UInt64.self, at: 24)
         record.argument = source.load(UInt64.self, at: 32)
+        if kind == .fillBegin {
+            guard bytes == fillBeginBytes else { return nil }
+            record.base = Version(generation: source.load(UInt64.self, at: 40), sequence: source.load(UInt64.self, at: 48))
+            record.fill = source.load(UInt64.self, at: 56)
+        }
         guard record.carriesBlocks else { return (record, bytes) }
         guard bytes >= dataHeadBytes else { return nil }
         record.part = PartAddress(
@@ -126,12 +155,14 @@ struct LogRecord {
     }
 
     private func extentsAreSound(_ source: UnsafeRawPointer, bytes: Int, geometry: Geometry) -> Bool {
-        guard blockCount >= 1, UInt64(firstBlock) + UInt64(blockCount) <= Self.partBlocksMax else {
+        let isPage = isFill && kind == .zero
+        guard blockCount >= 1 || isPage, UInt64(firstBlock) + UInt64(max(1, blockCount)) <= Self.partBlocksMax else {
             return false
         }
-        if kind == .zero { return extentCount == 0 && bytes == Self.dataHeadBytes && Int(blockCount) <= Limits.zeroBlocksMax }
+        let maskBytes = isFill ? Self.maskBytes(blockCount) : 0
+        if kind == .zero { return extentCount == 0 && bytes == Self.dataHeadBytes + maskBytes && Int(blockCount) <= Limits.zeroBlocksMax }
         guard Int(blockCount) <= Limits.frameBlocksMax, extentCount >= 1, extentCount <= blockCount,
-            bytes == Self.dataBytes(extents: Int(extentCount), checks: Int(blockCount))
+            bytes == Self.dataBytes(extents: Int(extentCount), checks: Int(blockCount)) + maskBytes
         else { return false }
         var total: UInt64 = 0
         for index in 0..<Int(extentCount) {
@@ -150,6 +181,16 @@ struct LogRecord {
     static func extent(_ source: UnsafeRawPointer, _ index: Int) -> (first: UInt64, count: UInt64) {
         let offset = dataHeadBytes + index * extentBytes
         return (source.load(UInt64.self, at: offset), source.load(UInt64.self, at: offset + 8))
+    }
+
+    /// Bytes of the mask of a fill's record.
+    static func maskBytes(_ blockCount: UInt32) -> Int { roundUp((Int(blockCount) + 7) / 8, to: 8) }
+
+    /// Whether this block of a fill's record was written since the fill began.
+    func isLive(_ source: UnsafeRawPointer, _ position: Int) -> Bool {
+        let checks = kind == .write ? Int(blockCount) : 0
+        let mask = Self.dataBytes(extents: Int(extentCount), checks: checks)
+        return source.load(UInt8.self, at: mask + position / 8) & 1 << UInt8(position % 8) != 0
     }
 
     /// Offset of the checks in a write record.

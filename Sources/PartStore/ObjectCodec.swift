@@ -14,11 +14,11 @@ import Base
 ///         46     2 zero
 ///         48     … name, padded to 8
 ///
-///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), then the
-///     same body
+///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), last fill (8),
+///     1 if it has not ended well (8), complete up to (16), then the same body
 enum ObjectCodec {
     private static let bodyHeadBytes = 48
-    private static let entryHeadBytes = 48
+    private static let entryHeadBytes = 80
     static let imageBytesMax = entryHeadBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
     static let creationBytesMax = LogRecord.headBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
 
@@ -84,6 +84,10 @@ enum ObjectCodec {
         target.store(state.mark, at: 24)
         target.store(state.highest.generation, at: 32)
         target.store(state.highest.sequence, at: 40)
+        target.store(state.fill.number, at: 48)
+        target.store(UInt64(state.fill.isOpen ? 1 : 0), at: 56)
+        target.store(state.fill.base.generation, at: 64)
+        target.store(state.fill.base.sequence, at: 72)
         encodeBody(state.record, to: target + entryHeadBytes)
         return bytes
     }
@@ -99,6 +103,9 @@ enum ObjectCodec {
         var state = ObjectTable.State(record: record)
         state.mark = source.load(UInt64.self, at: 24)
         state.highest = Version(generation: source.load(UInt64.self, at: 32), sequence: source.load(UInt64.self, at: 40))
+        state.fill.number = source.load(UInt64.self, at: 48)
+        state.fill.isOpen = source.load(UInt64.self, at: 56) != 0
+        state.fill.base = Version(generation: source.load(UInt64.self, at: 64), sequence: source.load(UInt64.self, at: 72))
         return (ObjectNumber(source.load(UInt32.self, at: 4)), state, bytes)
     }
 }

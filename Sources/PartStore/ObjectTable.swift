@@ -17,6 +17,7 @@ struct ObjectTable: ~Copyable {
         var lowestSinceBarrier = UInt64.max
         /// Written to since the last barrier began.
         var isTouched = false
+        var fill = FillState()
         var mappedBlocks: UInt64 = 0
         var doubtCount = 0
         var doubts = DoubtList.Ends()
@@ -32,6 +33,8 @@ struct ObjectTable: ~Copyable {
         var generation: UInt64
         var bytes: UInt64
         var isRemoved = false
+        /// The fill under way in this process; 0 for none.
+        var fill: UInt64 = 0
     }
 
     private var byNumber: NumberTable

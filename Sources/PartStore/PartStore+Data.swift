@@ -27,11 +27,14 @@ extension PartStore {
         return admit(tag, .zero, target, nil, nil)
     }
 
-    private mutating func refusal(of target: WriteTarget) -> Status? {
+    mutating func refusal(of target: WriteTarget) -> Status? {
         if hasFailed { return .diskFailed }
         guard exists(target.object) else { return .notFound }
         let admitted = state.objects[target.object].admitted
-        if target.version.generation != admitted.generation {
+        if target.fill > 0 {
+            guard admitted.fill == target.fill || mutated(.fillNeverDies) else { return .staleMap }
+            guard target.version.generation <= admitted.generation else { return .invalidArgument }
+        } else if target.version.generation != admitted.generation {
             return target.version.generation < admitted.generation ? .fenced : .invalidArgument
         }
         return isWithin(target.object, target.part, target.firstBlock, target.blockCount) ? nil : .outOfRange
@@ -44,7 +47,7 @@ extension PartStore {
             && UInt64(part.chunk) * chunkBlocks + end <= Block.count(covering: state.objects[object].admitted.bytes)
     }
 
-    private mutating func admit(
+    mutating func admit(
         _ tag: UInt32, _ kind: LogRecord.Kind, _ target: WriteTarget, _ memory: UnsafeMutableRawPointer?, _ checks: UnsafeRawPointer?
     ) -> Status {
         let need = kind == .write ? UInt64(target.blockCount) : 0
@@ -61,8 +64,8 @@ extension PartStore {
         slot.pointee.checks = checks
         slot.pointee.target = RequestSlots.WaitingTarget(
             part: target.part, firstBlock: target.firstBlock, blockCount: target.blockCount, version: target.version, mark: target.mark,
-            touched: target.touched)
-        if isAnswered(index) {
+            touched: target.touched, fill: target.fill, flags: recordFlags(target))
+        if target.fill == 0, isAnswered(index) {
             // Sent again by a writer that did not hear the answer.
             ownMarks.hit(.resentAnswered)
             slot.pointee.hasRecord = false
@@ -99,8 +102,7 @@ extension PartStore {
         let available = allocator.freeBlocks + state.freed.blocks + state.doubts.keptBlocks
         let isTight = need > 0 && available < superblock.geometry.reserveBlocks + need
         let imageIsTight = !imageHasRoom(for: UInt64(target.blockCount) * UInt64(PageImage.runBytes + 4) + 256)
-        let mapIsTight = state.map.bytesInUse + BlockMap.growth(blocks: UInt64(target.blockCount)) > options.mapBytesMax
-        guard isTight || imageIsTight || mapIsTight else { return false }
+        guard isTight || imageIsTight || mapIsFull(after: UInt64(target.blockCount)) else { return false }
         var position = 0
         while position < Int(target.blockCount) {
             let block = Int(target.firstBlock) + position
@@ -111,6 +113,17 @@ extension PartStore {
             position += 1
         }
         return false
+    }
+
+    mutating func mapIsFull(after blocks: UInt64) -> Bool {
+        let live = fillsUnderWay > 0 ? live.bytesInUse : 0
+        return state.map.bytesInUse + live + BlockMap.growth(blocks: blocks) > options.mapBytesMax
+    }
+
+    private func recordFlags(_ target: WriteTarget) -> UInt8 {
+        guard target.fill > 0 else { return 0 }
+        let isInDoubt = target.isInDoubt && !mutated(.fillForgetsDoubt)
+        return LogRecord.fills | (isInDoubt ? LogRecord.isDoubtful : 0) | (target.isAbsent ? LogRecord.isAbsent : 0)
     }
 
     /// Whether the state, with what is admitted and this, can still be written compactly.
@@ -133,7 +146,8 @@ extension PartStore {
         let target = slot.pointee.target
         var record = LogRecord(slot.pointee.kind, slot.pointee.object)
         record.version = target.version
-        record.mark = takeMark(slot.pointee.object, target.version.generation, atLeast: target.mark)
+        record.flags = target.flags
+        record.mark = target.fill > 0 ? 0 : takeMark(slot.pointee.object, target.version.generation, atLeast: target.mark)
         record.part = target.part
         record.touched = target.touched
         record.firstBlock = target.firstBlock
@@ -150,6 +164,7 @@ extension PartStore {
         } else {
             slot.pointee.recordBytes = LogRecord.dataHeadBytes
         }
+        if fillsUnderWay > 0 || target.fill > 0 { noteFill(index) }
         record.encode(to: slots.record(index), bytes: slot.pointee.recordBytes)
         slots.append(index, to: &toLog)
     }
@@ -223,7 +238,12 @@ extension PartStore {
     mutating func retryWaiting() {
         while waiting.first != noIndex, hasRoom(waiting.first) {
             guard let index = slots.popFirst(from: &waiting) else { return }
-            start(index)
+            let fill = slots[index].pointee.target.fill
+            if fill > 0, fill != state.objects[slots[index].pointee.object].admitted.fill {
+                finish(index, .staleMap)
+            } else {
+                start(index)
+            }
         }
         while waiting.first != noIndex, slots[waiting.first].pointee.waitsUntil <= now {
             guard let index = slots.popFirst(from: &waiting) else { return }

@@ -22,6 +22,7 @@ extension PartStore {
         guard exists(object) else { return .notFound }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         state.objects[object].admitted.isRemoved = true
+        forgetFill(object)
         refuseWaiting(object, .notFound)
         encode(LogRecord(.remove, object), index)
         return .ok
@@ -99,7 +100,7 @@ extension PartStore {
         enqueue(index, record.object)
     }
 
-    private mutating func enqueue(_ index: UInt32, _ object: ObjectNumber) {
+    mutating func enqueue(_ index: UInt32, _ object: ObjectNumber) {
         slots[index].pointee.object = object
         slots[index].pointee.isDurable = true
         slots.append(index, to: &toLog)

@@ -53,6 +53,9 @@ public struct PartStore: ~Copyable {
     var pendingNames: [String] = []
     var nextObject: UInt32
     var objectsWithMark: ContiguousArray<ObjectNumber> = []
+    /// Objects that are being filled, and what of them was written since.
+    var fillsUnderWay = 0
+    var live = LiveBlocks()
 
     // Data writes of this batch, and those under way
     var dataWrites: ContiguousArray<DataWrite> = []

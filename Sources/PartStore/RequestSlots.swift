@@ -34,6 +34,9 @@ struct RequestSlots: ~Copyable {
         var version = Version.zero
         var mark: UInt64 = 0
         var touched: UInt64 = 0
+        /// 0: no fill write.
+        var fill: UInt64 = 0
+        var flags: UInt8 = 0
     }
 
     private let slots: UnsafeMutablePointer<Slot>

@@ -47,6 +47,12 @@ public struct WriteTarget: Hashable {
     public var touched: UInt64
     /// Finish only when it is on stable media.
     public var isDurable: Bool
+    /// Not 0: of the fill of that number, not of a writer.
+    public var fill: UInt64 = 0
+    /// Of a fill: the source has it in doubt.
+    public var isInDoubt = false
+    /// Of a fill, and without data: the source has no block there.
+    public var isAbsent = false
 
     public init(
         object: ObjectNumber, part: PartAddress, firstBlock: UInt32, blockCount: UInt32, version: Version, mark: UInt64 = 0,

@@ -40,6 +40,8 @@ public enum StoreMark: Int, CaseIterable, Sendable {
     case removedSwept
     case removedWithDoubts
     case trimmed
+    case fillLost
+    case fillPutBelow
 
     case failed
 }

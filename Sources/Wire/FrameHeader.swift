@@ -43,7 +43,11 @@ public struct FrameHeader: Hashable, Sendable {
         public static let reply = Flags(rawValue: 1)
         /// Of a write: on stable media when acknowledged.
         public static let durable = Flags(rawValue: 2)
-        static let known: UInt8 = 3
+        /// Of a write: brought by a recovery, not by the writer. The argument is the fill's number.
+        public static let fill = Flags(rawValue: 4)
+        /// Of such a write: in doubt at its source.
+        public static let inDoubt = Flags(rawValue: 8)
+        static let known: UInt8 = 15
     }
 
     public var opcode: Opcode

@@ -35,6 +35,12 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case changed = 24
     /// States and checks of blocks.
     case checks = 25
+    /// A member is filled from here on, under a number.
+    case fillBegin = 26
+    /// It has everything, durably.
+    case fillEnd = 27
+    /// A page is as its source's.
+    case fillPage = 28
 
     // From the server, unasked.
     case event = 32

@@ -152,3 +152,19 @@ public struct ChecksReply: Message {
         for _ in 0..<count { blocks.append(try BlockCheck(from: &body)) }
     }
 }
+
+/// The version up to which the member was complete before it was filled: what was written since, there or at the source, must be compared.
+public struct FillReply: Message {
+    public var base: Version
+
+    public init(base: Version) { self.base = base }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(base.generation)
+        body.put(base.sequence)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        base = Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))
+    }
+}

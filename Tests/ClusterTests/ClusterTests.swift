@@ -35,7 +35,7 @@ import Testing
     }
 
     #if MUTANTS
-        @Test(arguments: Mutant.allCases)
+        @Test(arguments: ClusterOptions.provokable)
         func theCheckerCatches(_ mutant: Mutant) {
             Mutant.active = mutant
             defer { Mutant.active = nil }

@@ -110,6 +110,7 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(ChangedRequest.self, body)
     read(ChangedReply.self, body)
     read(ChecksReply.self, body)
+    read(FillReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -98,6 +98,16 @@ final class ImageStore {
         }
     }
 
+    func fill(_ object: ObjectNumber, _ block: UInt32, _ count: UInt32, _ version: Version, number: UInt64, inDoubt: Bool) {
+        _ = request {
+            var target = WriteTarget(
+                object: object, part: PartAddress(chunk: 0), firstBlock: block, blockCount: count, version: version)
+            target.fill = number
+            target.isInDoubt = inDoubt
+            return $0.write(tag: $1, target, memory: memory, checks: UnsafeRawPointer(checks))
+        }
+    }
+
     func read(_ object: ObjectNumber, _ block: UInt32, _ count: UInt32) {
         let target = UnsafeMutableRawPointer.allocate(byteCount: Int(count) * (Block.bytes + 4), alignment: 8)
         _ = request {
@@ -145,6 +155,12 @@ func makeSeeds() -> [Image] {
         if step % 3 != 0 { disk.settle(sleeps: 0) }
         if step == 40 { _ = disk.request { $0.remove(tag: $1, ObjectNumber(3)) } }
         if step % 700 == 60 { _ = disk.request { $0.stamp(tag: $1, a, map: 3 + step) } }
+        if step % 1000 == 130 { _ = disk.request { $0.beginFill(tag: $1, b, number: step, generation: 1, map: step) } }
+        if step % 1000 > 130, step % 7 == 0 {
+            let version = Version(generation: 1, sequence: step)
+            disk.fill(b, UInt32(step % 200), 3, version, number: step / 1000 * 1000 + 130, inDoubt: step % 2 == 0)
+        }
+        if step == 3990 { _ = disk.request { $0.endFill(tag: $1, b, number: 3130) } }
         if step == 90 { _ = disk.request { $0.resize(tag: $1, b, bytes: 512 << 10) } }
         if step == 12 || step == 150 || step == 4000 {
             disk.settle()

@@ -130,6 +130,7 @@ import Wire
         let witness = try witness(bench)
         try witness.0.create("target", bytes: 8 << 20)
         try witness.0.create("member", bytes: 8 << 20, map: 1)
+        try witness.0.create("filled", bytes: 8 << 20, map: 1)
         var random = Random(seed: 42)
         var client = try bench.ready("fuzzer")
         var volume = try target(bench, &client, 0)
@@ -168,9 +169,10 @@ import Wire
         return try open(client, round)
     }
 
-    /// Now the volume of this OST, now the member of a cluster's.
+    /// Now the volume of this OST, now the member of a cluster's, now one that is filled.
     private func open(_ client: TestClient, _ round: Int) throws -> TestClient.Volume {
-        if round % 8 < 4 { return try client.open("target", [.write, .settle, .force]) }
+        if round % 12 < 4 { return try client.open("target", [.write, .settle, .force]) }
+        if round % 12 >= 8 { return try client.open("filled", .recover, map: .max) }
         let known = try client.call(.stat, meta: NameRequest(name: "member").encoded).decode(StatReply.self).object
         return try client.open("member", [.write, .fence], generation: known.generation + 1, map: known.map)
     }
@@ -198,7 +200,7 @@ import Wire
         case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
         case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded
-        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .event: break
+        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .fillBegin, .fillEnd, .fillPage, .event: break
         case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
         case .checks: count = UInt32(1 + random.next() % 1024)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
@@ -210,12 +212,14 @@ import Wire
         let kind = random.next() % 256
         let field = random.next() % 12
         // A generation or map at the end of all numbers would leave none to go on with.
-        let isRaised = (opcode == .open || opcode == .stamp) && (field == 1 || field == 3)
+        let isRaised = (opcode == .open || opcode == .stamp || opcode == .fillBegin) && (field == 1 || field == 3)
         let value = isRaised ? volume.generation / 2 + random.next() % (volume.generation + 8) : random.next()
         client.send(opcode, meta: meta, payload: payload) { header in
             client.address(&header, volume, block: UInt32(value % 2048), count: Int(count))
             header.sequence = random.next() % 1000 + 1
             header.argument = 8 << 20
+            if opcode == .fillBegin { header.argument += random.next() % 3 }
+            if volume.record.name == "filled" { header.flags = FrameHeader.Flags(rawValue: UInt8(random.next() % 4) << 2) }
             // Half of the opens are fresh, the others a writer's that returns.
             if opcode == .open, value % 2 == 0 { header.generation = 0 }
             guard kind < 64 else { return }

@@ -71,6 +71,17 @@ final class Bench {
         return statuses[tag]
     }
 
+    /// Given to the store together, in this order; how they ended.
+    func batch(_ bodies: [(inout PartStore, UInt32) -> Status]) -> [Status?] {
+        let tags = bodies.map { body -> (UInt32, Status) in
+            let tag = nextTag
+            nextTag += 1
+            return (tag, shell.use { body(&$0, tag) })
+        }
+        _ = universe.run(while: { tags.contains { $0.1 == .ok && statuses[$0.0] == nil } }, limit: .seconds(60))
+        return tags.map { $0.1 == .ok ? statuses[$0.0] : $0.1 }
+    }
+
     func write(_ block: UInt32, _ value: UInt64, count: Int = 1, wrongCheck: Bool = false, isDurable: Bool = true) -> Status? {
         sequence += 1
         let data = UnsafeMutableRawBufferPointer.allocate(byteCount: count * Block.bytes, alignment: Block.bytes)

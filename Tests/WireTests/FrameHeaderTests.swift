@@ -58,6 +58,20 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         #expect(hex == golden)
     }
 
+    @Test func flagsHaveTheirBits() throws {
+        for (flags, raw) in [(FrameHeader.Flags.reply, UInt8(1)), (.durable, 2), (.fill, 4), (.inDoubt, 8)] {
+            var header = FrameHeader(.flush)
+            header.flags = flags
+            #expect(bytes(of: header)[7] == raw)
+            #expect(try decode(bytes(of: header)).flags == flags)
+        }
+        for bit in 4..<UInt8(8) {
+            var bad = bytes(of: fullHeader())
+            bad[7] |= 1 << bit
+            #expect(throws: Failure.self) { try decode(sealed(bad)) }
+        }
+    }
+
     @Test func headerReadsBack() throws {
         #expect(try decode(bytes(of: fullHeader())) == fullHeader())
     }
@@ -122,6 +136,7 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
             part: PartAddress(chunk: 1, member: 2, incarnation: 3), page: 4, highest: Version(generation: 5, sequence: 6))
         try roundTrip(ChangedReply(pages: [page, page]))
         #expect(page.encoded.count == ChangedPage.encodedBytes)
+        try roundTrip(FillReply(base: Version(generation: 1, sequence: 2)))
         let doubtful = BlockCheck(.zero, check: 3, doubt: Version(generation: 4, sequence: 5))
         try roundTrip(
             ChecksReply(
@@ -169,7 +184,8 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         #expect(
             hex(reply.encoded) == "0807060504030201" + "1817161514131211" + "0600000000000000" + "0700000000000000" + "0200"
                 + "02" + "64636261" + "83" + "00000000" + "0800000000000000" + "0900000000000000")
-        #expect(Opcode.changed.rawValue == 24 && Opcode.checks.rawValue == 25)
+        #expect(hex(FillReply(base: version).encoded) == "0807060504030201" + "1817161514131211")
+        #expect([Opcode.changed, .checks, .fillBegin, .fillEnd, .fillPage].map(\.rawValue) == [24, 25, 26, 27, 28])
         #expect(OpenRequest(name: "v", flags: .recover).encoded[3] == 16)
     }
 }
