@@ -1,18 +1,51 @@
 import Base
 import Environment
 
-/// Where a volume is: `ost://host:port/NAME` or `ost+unix:///NAME?socket=PATH`. Without NAME it is the OST itself: for lists and
-/// statistics.
+/// Where a volume is: `rawstor://host:port[,host:port]/NAME` in a cluster, whose metadata servers those are; `ost://host:port/NAME` or
+/// `ost+unix:///NAME?socket=PATH` on one OST. Without NAME it is the cluster or the OST itself: for lists and statistics.
 public struct Address: Hashable, Sendable, CustomStringConvertible {
-    public static let defaultPort: UInt16 = 7710
+    public enum Kind: Hashable, Sendable {
+        /// One OST.
+        case ost
+        /// The metadata servers of a cluster.
+        case cluster
+    }
 
-    public var endpoint: Endpoint
-    /// Nil where the address stands for the OST.
+    public static let defaultPort: UInt16 = 7710
+    public static let clusterPort: UInt16 = 7700
+    /// Servers in one address.
+    static let endpointsMax = 16
+
+    public var kind: Kind
+    /// Of a cluster: all that are named, at least one; of an OST: one.
+    public var endpoints: [Endpoint]
+    /// Nil where the address stands for the OST or the cluster.
     public var name: String?
 
     public init(_ endpoint: Endpoint, name: String? = nil) {
-        self.endpoint = endpoint
+        kind = .ost
+        endpoints = [endpoint]
         self.name = name
+    }
+
+    public init(cluster endpoints: [Endpoint], name: String? = nil) {
+        invariant(!endpoints.isEmpty, "a cluster has a metadata server")
+        kind = .cluster
+        self.endpoints = endpoints
+        self.name = name
+    }
+
+    /// Of the OST, or the first metadata server.
+    public var endpoint: Endpoint { endpoints[0] }
+
+    /// The OST or the cluster that this is in.
+    public var daemon: Address { with(name: nil) }
+
+    /// Another volume there.
+    public func with(name: String?) -> Address {
+        var address = self
+        address.name = name
+        return address
     }
 
     /// Reads an address as a user types it.
@@ -20,10 +53,24 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         if let rest = text.dropping(prefix: "ost+unix://") {
             self = try Address.unix(rest, text)
         } else if let rest = text.dropping(prefix: "ost://") {
-            self = try Address.tcp(rest, text)
+            let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+            let endpoint = try Address.endpoint(rest[..<slash], in: text, scheme: "ost", defaultPort: Address.defaultPort)
+            self = Address(endpoint, name: Address.name(rest[slash...]))
+        } else if let rest = text.dropping(prefix: "rawstor://") {
+            let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+            let parts = rest[..<slash].split(separator: ",", omittingEmptySubsequences: false)
+            guard parts.count <= Address.endpointsMax else {
+                throw Failure(.invalidArgument, "'\(text)' names \(parts.count) servers; at most \(Address.endpointsMax) are taken")
+            }
+            var endpoints: [Endpoint] = []
+            for part in parts {
+                endpoints.append(try Address.endpoint(part, in: text, scheme: "rawstor", defaultPort: Address.clusterPort))
+            }
+            self = Address(cluster: endpoints, name: Address.name(rest[slash...]))
         } else {
             throw Failure(
-                .invalidArgument, "'\(text)' is no address: write ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH")
+                .invalidArgument,
+                "'\(text)' is no address: write rawstor://HOST:PORT/NAME, ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH")
         }
         if let name { try ObjectRecord.check(name: name) }
     }
@@ -40,14 +87,15 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         return Address(.unix(path: String(path)), name: name(rest[..<mark]))
     }
 
-    private static func tcp(_ rest: Substring, _ text: String) throws(Failure) -> Address {
-        let slash = rest.firstIndex(of: "/") ?? rest.endIndex
-        let authority = rest[..<slash]
+    /// `HOST` or `HOST:PORT`.
+    private static func endpoint(
+        _ authority: Substring, in text: String, scheme: String, defaultPort: UInt16
+    ) throws(Failure) -> Endpoint {
         var host = authority
         var port: Substring?
         if authority.first == "[" {
             guard let bracket = authority.firstIndex(of: "]") else {
-                throw Failure(.invalidArgument, "'\(text)' opens a bracket and does not close it; write ost://[::1]:PORT/NAME")
+                throw Failure(.invalidArgument, "'\(text)' opens a bracket and does not close it; write \(scheme)://[::1]:PORT/NAME")
             }
             host = authority[authority.index(after: authority.startIndex)..<bracket]
             let tail = authority[authority.index(after: bracket)...]
@@ -58,17 +106,17 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         } else if let colon = authority.firstIndex(of: ":") {
             guard authority.lastIndex(of: ":") == colon else {
                 throw Failure(
-                    .invalidArgument, "'\(authority)' has several colons; an IPv6 address goes in brackets: ost://[::1]:PORT/NAME")
+                    .invalidArgument, "'\(authority)' has several colons; an IPv6 address goes in brackets: \(scheme)://[::1]:PORT/NAME")
             }
             host = authority[..<colon]
             port = authority[authority.index(after: colon)...]
         }
-        guard !host.isEmpty else { throw Failure(.invalidArgument, "'\(text)' names no host; write ost://HOST:PORT/NAME") }
-        guard let port else { return Address(.tcp(host: String(host), port: defaultPort), name: name(rest[slash...])) }
+        guard !host.isEmpty else { throw Failure(.invalidArgument, "'\(text)' names no host; write \(scheme)://HOST:PORT/NAME") }
+        guard let port else { return .tcp(host: String(host), port: defaultPort) }
         guard let number = UInt16(port), number > 0 else {
             throw Failure(.invalidArgument, "'\(port)' is no port; it is a number from 1 to 65535")
         }
-        return Address(.tcp(host: String(host), port: number), name: name(rest[slash...]))
+        return .tcp(host: String(host), port: number)
     }
 
     private static func name(_ path: Substring) -> String? {
@@ -77,9 +125,10 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String {
-        switch endpoint {
-        case .tcp: "ost://\(endpoint)/\(name ?? "")"
-        case .unix(let path): "ost+unix:///\(name ?? "")?socket=\(path)"
+        switch (kind, endpoint) {
+        case (.cluster, _): "rawstor://\(endpoints.map(\.description).joined(separator: ","))/\(name ?? "")"
+        case (.ost, .tcp): "ost://\(endpoint)/\(name ?? "")"
+        case (.ost, .unix(let path)): "ost+unix:///\(name ?? "")?socket=\(path)"
         }
     }
 }

@@ -146,7 +146,7 @@ public final class OSTCatalogue: Catalogue {
 
 extension String {
     /// Whether it comes behind `last` in the order of bytes, which is that of a list.
-    fileprivate func follows(_ last: String?) -> Bool {
+    func follows(_ last: String?) -> Bool {
         guard let last else { return true }
         return last.utf8.lexicographicallyPrecedes(utf8)
     }

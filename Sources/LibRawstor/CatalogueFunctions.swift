@@ -104,11 +104,11 @@ private func volumeAddress(_ url: UnsafePointer<CChar>?) throws(Failure) -> (Add
 
 private func start(
     _ context: Context, _ address: Address, _ callback: rawstor_callback?, _ argument: UnsafeMutableRawPointer?,
-    _ deadline: Interval = catalogueDeadline, _ body: @escaping (OSTCatalogue) async throws(Failure) -> Void
+    _ deadline: Interval = catalogueDeadline, _ body: @escaping (any Catalogue) async throws(Failure) -> Void
 ) throws(Failure) {
     let callback = try required(callback, "callback")
     context.start(callback, argument) { context throws(Failure) in
-        let catalogue = OSTCatalogue(context.reactor, address.endpoint, deadline: deadline)
+        let catalogue = address.catalogue(in: context.reactor, deadline: deadline)
         defer { catalogue.close() }
         do throws(Failure) { try await body(catalogue) } catch {
             // The daemon's sentences do not say which of several daemons speaks.
@@ -124,7 +124,7 @@ extension Context {
         _ argument: UnsafeMutableRawPointer?
     ) {
         start(callback, argument) { context throws(Failure) in
-            let catalogue = OSTCatalogue(context.reactor, address.endpoint, deadline: catalogueDeadline)
+            let catalogue = address.catalogue(in: context.reactor, deadline: catalogueDeadline)
             defer { catalogue.close() }
             context.ended(.entries(entry, entryArgument, try await catalogue.list()))
         }

@@ -149,7 +149,7 @@ final class VolumeHandle {
     /// not find the old size.
     func resize(to bytes: UInt64) async throws(Failure) {
         guard let name = volume.address.name else { unreachable("an open volume has a name") }
-        let catalogue = OSTCatalogue(context.reactor, volume.address.endpoint, deadline: VolumeHandle.requestTimeout(options))
+        let catalogue = volume.address.catalogue(in: context.reactor, deadline: VolumeHandle.requestTimeout(options))
         defer { catalogue.close() }
         try await catalogue.resize(name, bytes: bytes)
         await suspend(while: { volume.object.bytes != bytes && !isClosing && !volume.isDead }) { sizeWaiters.append($0) }

@@ -15,9 +15,9 @@ extension MDTServer {
             return MDTAnswer(header, try await open(request, generation: header.generation, connection))
         case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeExcludeRequest(decoding: body)))
         case .volumeMap:
-            let map = try await map(try VolumeMapRequest(decoding: body))
+            let (map, notes) = try await map(try VolumeMapRequest(decoding: body))
             var answer = MDTAnswer(header, map)
-            answer.header.argument = writers[map.object.id] == nil ? 0 : 1
+            answer.header.argument = notes.argument
             return answer
         case .volumeList: return MDTAnswer(header, body: try await list(try NameRequest(decoding: body)).encoded)
         case .volumeRemove:

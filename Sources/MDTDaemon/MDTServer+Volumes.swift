@@ -9,11 +9,12 @@ extension MDTServer {
 
     func map(of volume: VolumeRecord) async throws(Failure) -> VolumeMap { volume.map(try await catalogue.osts(volume.stores)) }
 
-    func map(_ request: VolumeMapRequest) async throws(Failure) -> VolumeMap {
+    func map(_ request: VolumeMapRequest) async throws(Failure) -> (VolumeMap, VolumeMapNotes) {
         let volume =
             request.id == .zero ? try await catalogue.volume(named: request.name) : try await catalogue.volume(request.id)
         try volume.checkUsable()
-        return try await map(of: volume)
+        let notes = VolumeMapNotes(hasWriter: writers[volume.id] != nil, level: volume.level, unresized: volume.unresized.count)
+        return (try await map(of: volume), notes)
     }
 
     func list(_ request: NameRequest) async throws(Failure) -> VolumeListReply {

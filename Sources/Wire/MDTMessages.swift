@@ -314,6 +314,29 @@ public struct VolumeMapRequest: Message {
     }
 }
 
+/// What the reply to `volumeMap` says beside the map, in its header's argument.
+public struct VolumeMapNotes: Hashable, Sendable {
+    /// A writer's session is alive at the server that answers.
+    public var hasWriter: Bool
+    public var level: SpreadLevel
+    /// Objects on OSTs that have not learned the volume's size yet.
+    public var unresized: Int
+
+    public init(hasWriter: Bool, level: SpreadLevel, unresized: Int) {
+        self.hasWriter = hasWriter
+        self.level = level
+        self.unresized = unresized
+    }
+
+    public var argument: UInt64 { (hasWriter ? 1 : 0) | UInt64(level.rawValue) << 8 | UInt64(UInt16(clamping: unresized)) << 16 }
+
+    public init(argument: UInt64) throws(Failure) {
+        let raw = UInt8(truncatingIfNeeded: argument >> 8)
+        guard let level = SpreadLevel(rawValue: raw) else { throw Failure(.malformed, "level \(raw) of failure domains is unknown") }
+        self.init(hasWriter: argument & 1 != 0, level: level, unresized: Int(UInt16(truncatingIfNeeded: argument >> 16)))
+    }
+}
+
 /// The writer is done; its session on this connection ends.
 public struct VolumeCloseRequest: Message {
     public var id: Identifier

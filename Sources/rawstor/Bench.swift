@@ -81,7 +81,7 @@ func benchVolume(_ invocation: Invocation) throws(Failure) {
 }
 
 private func warnOfHoles(_ reactor: Reactor, _ address: Address, _ name: String, _ timeout: Interval) async throws(Failure) {
-    let catalogue = OSTCatalogue(reactor, address.endpoint, deadline: timeout)
+    let catalogue = address.catalogue(in: reactor, deadline: timeout)
     defer { catalogue.close() }
     let report = VolumeReport(address, try await catalogue.stat(name))
     if report.usedBytes < report.object.bytes / 2 {

@@ -70,7 +70,7 @@ private final class ExportJob {
     }
 
     private func warnOfWriter() async throws(Failure) {
-        let catalogue = OSTCatalogue(reactor, address.endpoint, deadline: timeout)
+        let catalogue = address.catalogue(in: reactor, deadline: timeout)
         defer { catalogue.close() }
         if try await catalogue.stat(name).hasWriter, !invocation.command.has("quiet") {
             complain("'\(name)' is open for writing: the copy may mix older and newer blocks; for a sound one close it there first")

@@ -79,9 +79,9 @@ private final class ImportJob {
     }
 
     func run(newSize: UInt64?) async throws(Failure) -> ImportResult {
-        let catalogue = OSTCatalogue(reactor, address.endpoint, deadline: timeout)
+        let catalogue = address.catalogue(in: reactor, deadline: timeout)
         defer { catalogue.close() }
-        if let newSize { _ = try await catalogue.create(name, bytes: newSize) }
+        if let newSize { _ = try await catalogue.create(name, bytes: newSize, layout: Layout()) }
         do throws(Failure) { return try await fill(catalogue) } catch {
             guard newSize != nil else { throw error }
             throw await removeUnfinished(catalogue, error)
@@ -89,7 +89,7 @@ private final class ImportJob {
     }
 
     /// The volume was made for this import, and nobody can want half of it.
-    private func removeUnfinished(_ catalogue: OSTCatalogue, _ failure: Failure) async -> Failure {
+    private func removeUnfinished(_ catalogue: any Catalogue, _ failure: Failure) async -> Failure {
         var left = "; the volume '\(name)' is incomplete, remove it with: rawstor volume rm \(address)"
         if !failure.isSilence {
             do throws(Failure) {
@@ -100,7 +100,7 @@ private final class ImportJob {
         return Failure(failure.status, failure.detail + left)
     }
 
-    private func fill(_ catalogue: OSTCatalogue) async throws(Failure) -> ImportResult {
+    private func fill(_ catalogue: any Catalogue) async throws(Failure) -> ImportResult {
         var options = OpenOptions()
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
@@ -116,7 +116,7 @@ private final class ImportJob {
         return try await leave(volume, result)
     }
 
-    private func check(_ volume: Volume, _ catalogue: OSTCatalogue) async throws(Failure) {
+    private func check(_ volume: Volume, _ catalogue: any Catalogue) async throws(Failure) {
         let report = VolumeReport(address, try await catalogue.stat(name))
         isFresh = report.usedBytes == 0
         guard isFresh || invocation.command.has("force") else {

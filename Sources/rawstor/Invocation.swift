@@ -65,6 +65,8 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "volume export": try exportVolume(invocation)
         case "volume bench": try benchVolume(invocation)
         case "df": try showSpace(invocation)
+        case "ost ls": try listOSTs(invocation)
+        case "status": try showStatus(invocation)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
         return ExitStatus.well
@@ -111,13 +113,13 @@ func inWorld<Value>(_ body: @escaping (Reactor) async throws(Failure) -> Value) 
     return try outcome.get()
 }
 
-/// Asks the catalogue of the OST at `address`.
+/// Asks the catalogue at `address`, that of an OST or of a cluster.
 func inCatalogue<Value>(
-    _ invocation: Invocation, _ address: Address, _ body: @escaping (OSTCatalogue) async throws(Failure) -> Value
+    _ invocation: Invocation, _ address: Address, _ body: @escaping (any Catalogue) async throws(Failure) -> Value
 ) throws(Failure) -> Value {
     let timeout = try invocation.timeout()
     return try inWorld { reactor throws(Failure) in
-        let catalogue = OSTCatalogue(reactor, address.endpoint, deadline: timeout)
+        let catalogue = address.catalogue(in: reactor, deadline: timeout)
         defer { catalogue.close() }
         return try await body(catalogue)
     }

@@ -2,19 +2,24 @@ import Arguments
 
 /// What `rawstor` takes: the verbs in the order of their help.
 
-private let volumeURL = CommandSyntax.Positional("URL", "The volume: ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH.")
+private let volumeURL = CommandSyntax.Positional(
+    "URL", "The volume: rawstor://HOST:PORT[,HOST:PORT]/NAME, ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH.")
 private let daemonURL = CommandSyntax.Positional(
-    "URL", "The OST: ost://HOST:PORT or ost+unix:///?socket=PATH.")
+    "URL", "The cluster or OST: rawstor://HOST:PORT, ost://HOST:PORT or ost+unix:///?socket=PATH.")
+private let clusterURL = CommandSyntax.Positional("URL", "The cluster: rawstor://HOST:PORT[,HOST:PORT], its metadata servers.")
 private let json = CommandSyntax.Option.flag(
     "json", "Prints one JSON document instead; after a failure {\"error\": {\"status\", \"exit_code\", \"message\"}}.")
 private let timeout = CommandSyntax.Option.value(
     "timeout", "SECONDS", "Gives up on a request that has no answer after this long; 30 if nothing else is said.")
 private let quiet = CommandSyntax.Option.flag("quiet", "Shows no progress.")
 private let local = "ost://127.0.0.1:7710"
+private let cluster = "rawstor://127.0.0.1:7700"
 
 private let listSummary = "Lists volumes in the order of their names."
 private let listURL = CommandSyntax.Positional(
-    "URL", "The OST: ost://HOST:PORT or ost+unix:///?socket=PATH. With a NAME: that volume, and those below NAME/.")
+    "URL",
+    "The cluster or OST: rawstor://HOST:PORT, ost://HOST:PORT or ost+unix:///?socket=PATH. With a NAME: that volume, and those below NAME/."
+)
 
 private let createVerb = CommandSyntax.Verb(
     "volume create", "Makes an empty volume. It takes space as it is written.",
@@ -22,10 +27,15 @@ private let createVerb = CommandSyntax.Verb(
     options: [
         .value("size", "SIZE", "How large: a multiple of 512 bytes, as 512M, 20G or 1T.", isRequired: true),
         .value("chunk", "SIZE", "Size of its chunks, a power of two from 64K to 1G; 4M if nothing else is said."),
+        .value("replicas", "N", "In a cluster: how many copies, on different hosts; 2 if nothing else is said."),
+        .value("domain", "LEVEL", "In a cluster: the copies lie on a different ost, host (default), rack or room each."),
+        .value("floor", "N", "In a cluster: writes wait while fewer copies than this are up to date; 1 if nothing else is said."),
+        .value("placements", "N", "In a cluster: rows of the table that says which OSTs keep what, 1 to 1024; by default what suits."),
         timeout, json,
     ],
     examples: [
         .init("rawstor volume create --size 20G \(local)/vm1", "A volume of 20 GiB"),
+        .init("rawstor volume create --replicas 3 --domain rack --size 20G \(cluster)/vm1", "In a cluster, with copies in three racks"),
         .init("rawstor volume create --size 1T 'ost+unix:///prod/db?socket=/run/rawstor/ost0'", "Through a Unix socket"),
     ])
 
@@ -40,7 +50,10 @@ private let listVerb = CommandSyntax.Verb(
 private let infoVerb = CommandSyntax.Verb(
     "volume info", "Tells about one volume. Exits 0 exactly when it exists, and 4 when it does not.",
     positionals: [volumeURL], options: [timeout, json],
-    examples: [.init("rawstor volume info \(local)/vm1", "Size, space taken, and whether it is open for writing")])
+    examples: [
+        .init("rawstor volume info \(local)/vm1", "Size, space taken, and whether it is open for writing"),
+        .init("rawstor volume info \(cluster)/vm1", "Also which OSTs keep it, and which of them are up to date"),
+    ])
 
 private let resizeVerb = CommandSyntax.Verb(
     "volume resize", "Changes the size of a volume, also while it is open.",
@@ -116,9 +129,20 @@ private let benchVerb = CommandSyntax.Verb(
     notes: ["Reads of blocks that were never written do not reach the disk: write the volume first."])
 
 private let spaceVerb = CommandSyntax.Verb(
-    "df", "Tells how much space an OST has, and how much of it is taken.",
+    "df", "Tells how much space an OST or a cluster has, and how much of it is taken.",
     positionals: [daemonURL], options: [timeout, json],
     examples: [.init("rawstor df \(local)", "Space of one OST")])
+
+private let ostListVerb = CommandSyntax.Verb(
+    "ost ls", "Lists the OSTs of a cluster: where they are, how full, and when they were heard of last.",
+    positionals: [clusterURL], options: [timeout, json],
+    examples: [.init("rawstor ost ls \(cluster)", "All OSTs")])
+
+private let statusVerb = CommandSyntax.Verb(
+    "status", "Tells how a cluster is: which OSTs are away, and which volumes are not in sync.",
+    positionals: [clusterURL], options: [timeout, json],
+    examples: [.init("rawstor status \(cluster)", "Health on one screen")],
+    notes: ["It says healthy only when all OSTs are up, and all copies of all volumes are up to date."])
 
 let syntax = CommandSyntax(
     program: "rawstor", summary: "makes, lists, copies and measures volumes. Sizes are in binary units: 4G is 4 GiB.",
@@ -127,7 +151,7 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
-        spaceVerb,
+        spaceVerb, ostListVerb, statusVerb,
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

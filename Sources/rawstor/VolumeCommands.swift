@@ -11,6 +11,14 @@ func createVolume(_ invocation: Invocation) throws(Failure) {
     guard let bytes = try invocation.volumeSize("size") else { unreachable("--size is required") }
     var layout = Layout()
     if let chunk = try invocation.size("chunk") { layout.chunkBytes = chunk }
+    if address.kind == .cluster {
+        layout.dataMembers = UInt16(try invocation.count("replicas", 1...UInt64(Limits.membersMax)) ?? 2)
+        try layout.check()
+        return try createClusterVolume(invocation, address, name, bytes: bytes, layout: layout)
+    }
+    for option in ["replicas", "domain", "floor", "placements"] where invocation.command.has(option) {
+        throw Failure(.invalidArgument, "--\(option) is for a cluster, rawstor://HOST:PORT/NAME; '\(address)' is one OST")
+    }
     try layout.check()
     let wanted = layout
     let stat = try inCatalogue(invocation, address) { catalogue throws(Failure) in
@@ -23,12 +31,9 @@ func createVolume(_ invocation: Invocation) throws(Failure) {
 
 func listVolumes(_ invocation: Invocation) throws(Failure) {
     let address = try invocation.address()
-    var stats = try inCatalogue(invocation, address) { catalogue throws(Failure) in try await catalogue.list() }
-    if let name = address.name {
-        let folder = name.hasSuffix("/") ? name : name + "/"
-        stats = stats.filter { $0.object.name == name || $0.object.name.hasPrefix(folder) }
-        if stats.isEmpty { throw Failure(.notFound, "there is no volume '\(name)' on \(address.endpoint), and none below '\(folder)'") }
-    }
+    if address.kind == .cluster { return try listClusterVolumes(invocation, address) }
+    let listed = try inCatalogue(invocation, address) { catalogue throws(Failure) in try await catalogue.list() }
+    let stats = try below(address, listed, name: \.object.name)
     let reports = stats.map { VolumeReport(address, $0) }
     invocation.answer(
         .object([("volumes", .array(reports.map(\.json)))]), table([VolumeReport.columns] + reports.map(\.row), right: [1, 2]))
@@ -36,6 +41,7 @@ func listVolumes(_ invocation: Invocation) throws(Failure) {
 
 func showVolume(_ invocation: Invocation) throws(Failure) {
     let (address, name) = try invocation.volume()
+    if address.kind == .cluster { return try showClusterVolume(invocation, address, name) }
     let stat = try inCatalogue(invocation, address) { catalogue throws(Failure) in try await catalogue.stat(name) }
     let report = VolumeReport(address, stat)
     invocation.answer(report.json, report.text)
@@ -88,8 +94,11 @@ func showSpace(_ invocation: Invocation) throws(Failure) {
     let (space, volumes) = try inCatalogue(invocation, address) { catalogue throws(Failure) in
         (try await catalogue.statistics(), try await catalogue.list())
     }
-    let daemon = Address(address.endpoint)
-    let provisioned = volumes.reduce(UInt64(0)) { $0 &+ $1.object.bytes }
+    let daemon = address.daemon
+    // Of a cluster with all copies, as its space is told. An object of an OST is one copy, whatever its volume has.
+    let provisioned = volumes.reduce(UInt64(0)) { sum, volume in
+        sum &+ volume.object.bytes &* (address.kind == .cluster ? UInt64(volume.object.layout.dataMembers) : 1)
+    }
     let percent = space.capacityBytes == 0 ? 0 : 100 * Double(space.usedBytes) / Double(space.capacityBytes)
     invocation.answer(
         .object([
@@ -99,7 +108,7 @@ func showSpace(_ invocation: Invocation) throws(Failure) {
         ]),
         table(
             [
-                ["OST", "CAPACITY", "USED", "FREE", "USE%", "VOLUMES", "PROVISIONED", "DAMAGED READS"],
+                [address.kind == .ost ? "OST" : "CLUSTER", "CAPACITY", "USED", "FREE", "USE%", "VOLUMES", "PROVISIONED", "DAMAGED READS"],
                 [
                     "\(daemon)", ByteSize.text(space.capacityBytes), ByteSize.text(space.usedBytes), ByteSize.text(space.freeBytes),
                     decimalText(percent, digits: 0) + "%", "\(volumes.count)", ByteSize.text(provisioned), "\(space.damagedReads)",

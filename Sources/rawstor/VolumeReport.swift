@@ -11,7 +11,7 @@ struct VolumeReport {
     var isOpenForWriting: Bool
 
     init(_ daemon: Address, _ stat: StatReply) {
-        address = Address(daemon.endpoint, name: stat.object.name)
+        address = daemon.with(name: stat.object.name)
         object = stat.object
         usedBytes = stat.mappedBlocks * UInt64(Block.bytes)
         isOpenForWriting = stat.hasWriter

@@ -25,7 +25,7 @@ import Wire
         #expect(try peer.open("vm1", nonce: 1).object.generation == 1)
         #expect(try peer.open("vm1", nonce: 2).object.generation == 2)
         #expect(failure { try peer.open("vm2", nonce: 3) }?.status == .notFound)
-        #expect(try peer.ask(.volumeMap, VolumeMapRequest(name: "vm1")).argument == 1)
+        #expect(try peer.ask(.volumeMap, VolumeMapRequest(name: "vm1")).argument & 1 == 1)
     }
 
     @Test func aSecondWriterIsRefusedWhileTheFirstIsThere() throws {
@@ -71,7 +71,7 @@ import Wire
         #expect(try second.open("vm1", nonce: 2, generation: 2).object.generation == 2)
         // What the first closes is not the second's.
         try first.ask(.volumeClose, VolumeCloseRequest(id: id, generation: 1))
-        #expect(try first.ask(.volumeMap, VolumeMapRequest(id: id)).argument == 1)
+        #expect(try first.ask(.volumeMap, VolumeMapRequest(id: id)).argument & 1 == 1)
     }
 
     @Test func aWriterThatHasVanishedGivesWayWithinTenSeconds() throws {

@@ -104,6 +104,13 @@ private func map() -> VolumeMap {
         #expect(hex(summary) == hex(object) + "02" + "0100" + "2000" + "02" + "01" + "05000000" + "06000000" + "0100" + "0200")
     }
 
+    @Test func notesOfAMapAreBits() throws {
+        let notes = VolumeMapNotes(hasWriter: true, level: .rack, unresized: 258)
+        #expect(notes.argument == 0x0102_0301)
+        #expect(try VolumeMapNotes(argument: notes.argument) == notes)
+        #expect { try VolumeMapNotes(argument: 0x0900) } throws: { "\($0)".contains("level 9") }
+    }
+
     @Test func opcodesAreWhereTheyWere() {
         let values = Opcode.allCases.filter(\.isOfMetadata).map { "\($0) \($0.rawValue)" }
         #expect(

@@ -1,0 +1,225 @@
+import Base
+import Environment
+import Wire
+
+/// The catalogue of a cluster: asks one of its metadata servers, over a connection that stays, one request at a time.
+///
+/// A connection that broke is replaced at the next call, by one to whichever of the servers answers. A call is not repeated by itself:
+/// whether a create or a remove happened before the connection broke is for the caller to find out.
+public final class MDTCatalogue: Catalogue {
+    private let world: any World
+    private let servers: [Endpoint]
+    private let wanted: Identifier
+    private let deadline: Interval
+    private var connection: ControlConnection?
+    /// The one that answered last.
+    private var preferred = 0
+    private var isBusy = false
+    /// Zero until a server has answered.
+    public private(set) var cluster = Identifier.zero
+
+    /// `deadline` is for each call.
+    public init(
+        _ world: any World, _ servers: [Endpoint], cluster: Identifier = .zero, deadline: Interval = Limits.requestDeadlineDefault
+    ) {
+        invariant(!servers.isEmpty, "a cluster has a metadata server")
+        self.world = world
+        self.servers = servers
+        wanted = cluster
+        self.deadline = deadline
+    }
+
+    public func close() {
+        invariant(!isBusy, "a catalogue is closed in the middle of a call")
+        connection?.close()
+        connection = nil
+    }
+
+    // What any catalogue can
+
+    public func create(_ name: String, bytes: UInt64, layout: Layout) async throws(Failure) -> ObjectRecord {
+        try await create(VolumeCreateRequest(name: name, bytes: bytes, layout: layout)).object
+    }
+
+    /// The number of blocks is that of one copy, as far as the OSTs answer.
+    public func stat(_ name: String) async throws(Failure) -> StatReply {
+        let (map, hasWriter) = try await map(named: name)
+        return StatReply(object: map.object, mappedBlocks: await mappedBlocks(of: map), hasWriter: hasWriter)
+    }
+
+    /// How many blocks are in use is not known here: 0.
+    public func list() async throws(Failure) -> [StatReply] {
+        try await volumes().map { StatReply(object: $0.object, mappedBlocks: 0, hasWriter: $0.hasWriter) }
+    }
+
+    public func remove(_ name: String) async throws(Failure) {
+        try ObjectRecord.check(name: name)
+        _ = try await ask(FrameHeader(.volumeRemove), NameRequest(name: name).encoded)
+    }
+
+    public func resize(_ name: String, bytes: UInt64) async throws(Failure) {
+        try ObjectRecord.check(name: name)
+        try ObjectRecord.check(bytes: bytes)
+        var header = FrameHeader(.volumeResize)
+        header.argument = bytes
+        _ = try await ask(header, NameRequest(name: name).encoded)
+    }
+
+    /// Of all OSTs together. Counters of disks are theirs: 0.
+    public func statistics() async throws(Failure) -> StatisticsReply {
+        let osts = try await osts()
+        let capacity = osts.reduce(UInt64(0)) { $0 &+ $1.registration.capacityBytes }
+        let free = osts.reduce(UInt64(0)) { $0 &+ $1.registration.freeBytes }
+        return StatisticsReply(
+            capacityBytes: capacity, freeBytes: free, usedBytes: capacity &- free, objects: UInt64(try await volumes().count), diskReads: 0,
+            diskWrites: 0, diskWrittenBytes: 0, diskFlushes: 0, damagedReads: 0)
+    }
+
+    // What a cluster has besides
+
+    public func create(_ request: VolumeCreateRequest) async throws(Failure) -> VolumeMap {
+        try ObjectRecord.check(name: request.name)
+        try ObjectRecord.check(bytes: request.bytes)
+        try request.layout.check()
+        return try await ask(FrameHeader(.volumeCreate), request.encoded, VolumeMap.self)
+    }
+
+    public func map(named name: String) async throws(Failure) -> (map: VolumeMap, hasWriter: Bool) {
+        let (map, notes) = try await mapAndNotes(name)
+        return (map, notes.hasWriter)
+    }
+
+    /// In the order of their names.
+    public func volumes() async throws(Failure) -> [VolumeSummary] {
+        var volumes: [VolumeSummary] = []
+        while true {
+            let last = volumes.last?.object.name
+            let reply = try await ask(FrameHeader(.volumeList), NameRequest(name: last ?? "").encoded, VolumeListReply.self)
+            guard let first = reply.volumes.first else { return volumes }
+            guard first.object.name.follows(last), volumes.count < MDTCatalogue.volumesMax else {
+                throw Failure(.malformed, "\(servers[preferred]) lists '\(first.object.name)' out of order")
+            }
+            volumes += reply.volumes
+        }
+    }
+
+    private static let volumesMax = 1 << 20
+
+    /// As a list would have it.
+    public func summary(of name: String) async throws(Failure) -> (summary: VolumeSummary, map: VolumeMap) {
+        let (map, notes) = try await mapAndNotes(name)
+        let inSync = (0..<map.placementCount).map { map.count(.inSync, in: $0) }
+        let summary = VolumeSummary(
+            object: map.object, level: notes.level, floor: map.floor, placements: map.placementCount, state: .ready,
+            hasWriter: notes.hasWriter, stale: map.entries.count { $0.state == .stale },
+            filling: map.entries.count { $0.state == .filling }, inSyncMin: inSync.min() ?? 0, unresized: notes.unresized)
+        return (summary, map)
+    }
+
+    private func mapAndNotes(_ name: String) async throws(Failure) -> (VolumeMap, VolumeMapNotes) {
+        try ObjectRecord.check(name: name)
+        let (header, body) = try await ask(FrameHeader(.volumeMap), VolumeMapRequest(name: name).encoded)
+        return (try decode(VolumeMap.self, body), try VolumeMapNotes(argument: header.argument))
+    }
+
+    /// In the order of their stores.
+    public func osts() async throws(Failure) -> [OSTStatus] {
+        var osts: [OSTStatus] = []
+        while true {
+            let last = osts.last?.registration.store ?? .zero
+            let reply = try await ask(FrameHeader(.ostList), OSTListRequest(after: last).encoded, OSTListReply.self)
+            guard let first = reply.osts.first else { return osts }
+            guard first.registration.store > last, osts.count < Limits.ostsMax else {
+                throw Failure(.malformed, "\(servers[preferred]) lists OST \(first.registration.store) out of order")
+            }
+            osts += reply.osts
+        }
+    }
+
+    /// Of one copy: what its OSTs have of it, divided by the number of members. Those that are away are left out.
+    private func mappedBlocks(of map: VolumeMap) async -> UInt64 {
+        let countdown = Countdown(map.osts.count)
+        let sum = Sum()
+        let name = "\(map.object.id)"
+        let deadline = min(deadline, Limits.connectDeadline)
+        for ost in map.osts {
+            world.spawn { [world, cluster] in
+                defer { countdown.done() }
+                guard let text = ost.endpoints.first else { return }
+                do throws(Failure) {
+                    let expected = OSTCatalogue.ExpectedStore(ost.store)
+                    let catalogue = OSTCatalogue(
+                        world, try Address("ost://" + text).endpoint, cluster: cluster, expecting: expected, deadline: deadline)
+                    defer { catalogue.close() }
+                    sum.blocks += try await catalogue.stat(name).mappedBlocks
+                } catch {}
+            }
+        }
+        await countdown.wait()
+        let members = UInt64(map.membersPerPlacement)
+        return (sum.blocks + members - 1) / members
+    }
+
+    /// Of several tasks of one world.
+    private final class Sum { var blocks: UInt64 = 0 }
+
+    // Asking
+
+    private func ask<Body: Message>(_ header: FrameHeader, _ body: [UInt8], _ type: Body.Type) async throws(Failure) -> Body {
+        try decode(type, try await ask(header, body).1)
+    }
+
+    private func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
+        guard let connection else { unreachable("a reply without a connection") }
+        return try connection.decode(type, body)
+    }
+
+    private func ask(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> (FrameHeader, [UInt8]) {
+        invariant(!isBusy, "a catalogue takes one call at a time")
+        isBusy = true
+        defer { isBusy = false }
+        let end = world.now + deadline
+        if let broken = connection, broken.isBroken {
+            broken.close()
+            connection = nil
+        }
+        let connection: ControlConnection
+        if let open = self.connection {
+            connection = open
+        } else {
+            connection = try await connect(end)
+            self.connection = connection
+            cluster = connection.peer.cluster
+        }
+        return try await connection.exchange(header, body, deadline: end)
+    }
+
+    /// To the first server that answers, beginning with the one that did so last. What a server refuses, the others would too.
+    private func connect(_ end: Instant) async throws(Failure) -> ControlConnection {
+        var reasons: [String] = []
+        for attempt in servers.indices {
+            let index = (preferred + attempt) % servers.count
+            do throws(Failure) {
+                let connection = try await ControlConnection.open(
+                    world, servers[index], cluster: wanted, expecting: .mdt, deadline: min(end, world.now + Limits.connectDeadline))
+                preferred = index
+                return connection
+            } catch {
+                guard error.status == .unreachable || error.status == .deadlineExceeded || error.status == .closed else { throw error }
+                reasons.append(error.detail)
+                if world.now >= end { break }
+            }
+        }
+        throw Failure(.unreachable, reasons.joined(separator: "; "))
+    }
+}
+
+extension Address {
+    /// Who knows the volumes there.
+    public func catalogue(in world: any World, deadline: Interval = Limits.requestDeadlineDefault) -> any Catalogue {
+        switch kind {
+        case .ost: OSTCatalogue(world, endpoint, deadline: deadline)
+        case .cluster: MDTCatalogue(world, endpoints, deadline: deadline)
+        }
+    }
+}

@@ -1,0 +1,155 @@
+import Arguments
+import Base
+import Client
+import Wire
+
+/// What is told about volumes and OSTs of a cluster: the same keys wherever one appears, and those of a volume of one OST among them.
+
+/// A volume as a list has it.
+struct ClusterVolumeReport {
+    var address: Address
+    var summary: VolumeSummary
+    var object: ObjectRecord { summary.object }
+    var members: Int { Int(object.layout.dataMembers) + Int(object.layout.parityMembers) }
+
+    init(_ address: Address, _ summary: VolumeSummary) {
+        self.address = address.with(name: summary.object.name)
+        self.summary = summary
+    }
+
+    /// All members have everything, and no OST has still to learn something.
+    var isHealthy: Bool { summary.state == .ready && summary.inSyncMin == members && summary.filling == 0 && summary.unresized == 0 }
+
+    /// In a word, and what is wrong.
+    var health: String {
+        switch summary.state {
+        case .creating: return "creating"
+        case .removing: return "removing"
+        case .ready: break
+        }
+        if isHealthy { return "healthy" }
+        var parts: [String] = []
+        if summary.inSyncMin < members { parts.append("\(summary.inSyncMin) of \(members) copies in sync") }
+        if summary.stale > 0 { parts.append("\(summary.stale) members stale") }
+        if summary.filling > 0 { parts.append("\(summary.filling) being filled") }
+        if summary.unresized > 0 { parts.append("\(summary.unresized) OSTs to learn its size") }
+        return "degraded: " + parts.joined(separator: ", ")
+    }
+
+    var keys: [(String, JSON)] {
+        [
+            ("name", .string(object.name)), ("url", .string("\(address)")), ("id", .string("\(object.id)")),
+            ("size_bytes", .integer(object.bytes)), ("chunk_bytes", .integer(object.layout.chunkBytes)),
+            ("generation", .integer(object.generation)), ("open_for_writing", .bool(summary.hasWriter)),
+            ("created", .string(dateText(object.createdMilliseconds))), ("replicas", .integer(UInt64(members))),
+            ("floor", .integer(UInt64(summary.floor))), ("domain", .string("\(summary.level)")), ("map", .integer(object.map)),
+            ("state", .string("\(summary.state)")), ("healthy", .bool(isHealthy)), ("in_sync_min", .integer(UInt64(summary.inSyncMin))),
+            ("stale", .integer(UInt64(summary.stale))), ("filling", .integer(UInt64(summary.filling))),
+            ("unresized", .integer(UInt64(summary.unresized))),
+        ]
+    }
+
+    var json: JSON { .object(keys + [("placements", .integer(UInt64(summary.placements)))]) }
+
+    static let columns = ["NAME", "SIZE", "REPLICAS", "WRITER", "CREATED", "HEALTH"]
+
+    var row: [String] {
+        [
+            object.name, ByteSize.text(object.bytes), "\(members)", summary.hasWriter ? "open" : "-", dateText(object.createdMilliseconds),
+            health,
+        ]
+    }
+}
+
+/// A volume with its map.
+struct ClusterVolumeDetails {
+    var report: ClusterVolumeReport
+    var map: VolumeMap
+    var usedBytes: UInt64
+
+    var json: JSON {
+        let osts = map.osts.enumerated().map { index, ost in
+            JSON.object(
+                [
+                    ("store", .string("\(ost.store)")), ("addresses", .array(ost.endpoints.map { .string($0) })),
+                    ("host", .string(ost.host)), ("mounts", .integer(ost.mountCounter)),
+                ] + MemberState.allCases.map { (name(of: $0, "_"), .integer(UInt64(count($0, on: index)))) })
+        }
+        let placements = (0..<map.placementCount).map { placement in
+            JSON.array(
+                (0..<map.membersPerPlacement).map { member in
+                    let entry = map[placement, member]
+                    return .object([
+                        ("ost", .integer(UInt64(entry.ost))), ("state", .string(name(of: entry.state, "_"))),
+                        ("since_map", .integer(entry.changed)),
+                    ])
+                })
+        }
+        return .object(report.keys + [("used_bytes", .integer(usedBytes)), ("osts", .array(osts)), ("placements", .array(placements))])
+    }
+
+    var text: String {
+        let object = map.object
+        let head = table([
+            ["name", object.name], ["url", "\(report.address)"], ["id", "\(object.id)"],
+            ["size", "\(ByteSize.text(object.bytes)) (\(object.bytes) bytes)"],
+            ["used", "\(ByteSize.text(usedBytes)) (\(usedBytes) bytes) of each copy"], ["chunk", ByteSize.text(object.layout.chunkBytes)],
+            ["replicas", "\(map.membersPerPlacement), on different \(report.summary.level)s, writes go on with \(map.floor)"],
+            ["health", report.health], ["placements", "\(map.placementCount)"], ["generation", "\(object.generation)"],
+            ["map", "\(object.map)"], ["open for writing", report.summary.hasWriter ? "yes" : "no"],
+            ["created", dateText(object.createdMilliseconds)],
+        ])
+        let rows = map.osts.enumerated().map { index, ost in
+            [ost.endpoints.joined(separator: " "), ost.host] + MemberState.allCases.map { "\(count($0, on: index))" } + ["\(ost.store)"]
+        }
+        return head + "\n"
+            + table([["OST", "HOST"] + MemberState.allCases.map { name(of: $0, " ").uppercased() } + ["STORE"]] + rows, right: [2, 3, 4])
+    }
+
+    private func count(_ state: MemberState, on ost: Int) -> Int { map.entries.count { $0.ost == ost && $0.state == state } }
+
+    private func name(of state: MemberState, _ space: String) -> String {
+        switch state {
+        case .inSync: "in\(space)sync"
+        case .stale: "stale"
+        case .filling: "filling"
+        }
+    }
+}
+
+/// An OST of a cluster.
+struct OSTReport {
+    var status: OSTStatus
+    var registration: OSTRegisterRequest { status.registration }
+    var address: String { registration.endpoints.joined(separator: " ") }
+
+    var state: String { status.isAlive ? (status.isDrained ? "drained" : "up") : "away" }
+
+    var lastHeard: String {
+        if status.silence.nanoseconds == .max { return "not since the server's start" }
+        let seconds = status.silence.milliseconds / 1000
+        return seconds < 60 ? "\(seconds) s ago" : durationText(seconds) + " ago"
+    }
+
+    var json: JSON {
+        .object([
+            ("store", .string("\(registration.store)")), ("addresses", .array(registration.endpoints.map { .string($0) })),
+            ("host", .string(registration.host)), ("domain", .string(registration.domain)),
+            ("mounts", .integer(registration.mountCounter)), ("capacity_bytes", .integer(registration.capacityBytes)),
+            ("free_bytes", .integer(registration.freeBytes)), ("state", .string(state)), ("drained", .bool(status.isDrained)),
+            (
+                "silence_seconds",
+                status.silence.nanoseconds == .max ? .null : .decimal(Double(status.silence.milliseconds) / 1000, 1)
+            ),
+        ])
+    }
+
+    static let columns = ["OST", "DOMAIN", "STATE", "LAST HEARD", "CAPACITY", "FREE", "STORE"]
+
+    var row: [String] {
+        [
+            address, registration.domain, state, lastHeard, ByteSize.text(registration.capacityBytes),
+            ByteSize.text(registration.freeBytes), "\(registration.store)",
+        ]
+    }
+}
