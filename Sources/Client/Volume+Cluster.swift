@@ -17,14 +17,12 @@ extension Volume {
     private static let openPatience = Interval.seconds(3)
     private static let rewritesAtOnce = 32
 
-    public static func open(
-        _ world: any World, _ address: Address, at servers: [Endpoint], _ options: OpenOptions
-    ) async throws(Failure) -> Volume {
+    static func openInCluster(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }
         let deadline = world.now + options.deadline
-        let mdt = MDTSession(world, servers, cluster: options.cluster)
+        let mdt = MDTSession(world, address.endpoints, cluster: options.cluster)
         let map: VolumeMap
         do throws(Failure) {
             var flags: VolumeOpenRequest.Flags = options.write ? .write : []

@@ -45,6 +45,14 @@ public final class Volume: CompletionSink {
     private var isCloseCalled = false
 
     public static func open(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
+        switch address.kind {
+        case .ost: try await openAlone(world, address, options)
+        case .cluster: try await openInCluster(world, address, options)
+        }
+    }
+
+    /// A volume that one OST keeps whole.
+    private static func openAlone(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }

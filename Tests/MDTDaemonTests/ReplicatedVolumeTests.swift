@@ -158,7 +158,7 @@ final class VolumeRun {
         try bench.run(world) { () throws(Failure) in
             var options = OpenOptions(force: force)
             options.deadline = .seconds(30)
-            return try await Volume.open(world, try Address("ost://x/vm1"), at: [MDTBench.address], options)
+            return try await Volume.open(world, Address(cluster: [MDTBench.address], name: "vm1"), options)
         }
     }
 
