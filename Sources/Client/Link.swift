@@ -21,7 +21,7 @@ final class Link: CompletionSink {
     /// What every open of this volume at this OST has in common; session and map number are new each time.
     private var request: SessionRequest
     /// Where it listens; tried in turn.
-    private let endpoints: [Endpoint]
+    let endpoints: [Endpoint]
     private var nextEndpoint = 0
     private var sink = SinkID(0)
     private var stream: StreamID?

@@ -49,8 +49,22 @@ final class MDTSession {
     }
 
     func exclude(_ stores: [Identifier], deadline: Instant) async throws(Failure) -> VolumeMap {
-        let request = VolumeExcludeRequest(id: id, generation: generation, stores: stores)
+        let request = VolumeMembersRequest(id: id, generation: generation, stores: stores)
         return try await ask(FrameHeader(.volumeExclude), request.encoded, VolumeMap.self, deadline).1
+    }
+
+    /// Makes the stale members on a store filling; also says from which version on it must be filled.
+    func fill(_ store: Identifier, base: Version, deadline: Instant) async throws(Failure) -> (VolumeMap, base: Version) {
+        let request = VolumeMembersRequest(id: id, generation: generation, stores: [store], base: base)
+        let (header, map) = try await ask(FrameHeader(.volumeFill), request.encoded, VolumeMap.self, deadline)
+        return (map, min(base, Version(generation: header.generation, sequence: header.sequence)))
+    }
+
+    func inSync(_ store: Identifier, number: UInt64, deadline: Instant) async throws(Failure) -> VolumeMap {
+        var header = FrameHeader(.volumeInSync)
+        header.argument = number
+        let request = VolumeMembersRequest(id: id, generation: generation, stores: [store])
+        return try await ask(header, request.encoded, VolumeMap.self, deadline).1
     }
 
     func map(of id: Identifier, deadline: Instant) async throws(Failure) -> VolumeMap {

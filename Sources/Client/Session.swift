@@ -103,7 +103,8 @@ struct Session {
     private static func check(_ object: ObjectRecord, isAlone: Bool) throws(Failure) {
         try ObjectRecord.check(bytes: object.bytes)
         try object.layout.check()
-        guard !isAlone || object.layout.kind == .replicas, !isAlone || object.layout.dataMembers == 1, object.layout.parityMembers == 0 else {
+        guard !isAlone || object.layout.kind == .replicas, !isAlone || object.layout.dataMembers == 1, object.layout.parityMembers == 0
+        else {
             throw Failure(.unsupported, "'\(object.name)' has several members; open it through its MDT with rawstor://")
         }
         guard object.chunkCount <= UInt64(UInt32.max) else {

@@ -43,16 +43,24 @@ extension Volume {
             .rewrite, run.firstBlock * bytes, run.blockCount * bytes, nil, false, deadline - world.now, source: run.peer)
     }
 
+    /// Gives members that are being filled what one in sync has.
+    func fill(_ blocks: Range<UInt64>) async throws(Failure) {
+        let bytes = UInt64(Block.bytes)
+        try await run(
+            .rewrite, blocks.lowerBound * bytes, UInt64(blocks.count) * bytes, nil, false, Limits.requestDeadlineDefault, onlyFills: true)
+    }
+
     private func run(
         _ kind: Operation.Kind, _ offset: UInt64, _ bytes: UInt64, _ memory: UnsafeMutableRawBufferPointer?, _ isDurable: Bool,
-        _ deadline: Interval, source: Int? = nil
+        _ deadline: Interval, source: Int? = nil, onlyFills: Bool = false
     ) async throws(Failure) {
         let status = await withUnsafeContinuation { continuation in
             let waiter = freeWaiters.popLast() ?? waiters.count
             if waiter == waiters.count { waiters.append(continuation) } else { waiters[waiter] = continuation }
-            let operation = Operation(
+            var operation = Operation(
                 kind, offset: offset, bytes: bytes, isDurable: isDurable, deadline: deadline, source: source,
                 tag: Operation.Tag(Volume.waiterTag, UInt(waiter)))
+            operation.onlyFills = onlyFills
             if let refusal = submit(operation, memory) { resume(waiter: waiter, refusal) }
         }
         if status != .ok {

@@ -51,7 +51,9 @@ extension Volume {
         let object = map.object
         try ObjectRecord.check(bytes: object.bytes)
         try object.layout.check()
-        guard object.layout.kind == .replicas else { throw Failure(.unsupported, "'\(object.name)' is erasure-coded, which is not supported yet") }
+        guard object.layout.kind == .replicas else {
+            throw Failure(.unsupported, "'\(object.name)' is erasure-coded, which is not supported yet")
+        }
         guard object.chunkCount <= UInt64(UInt32.max), map.osts.count <= Limits.peersPerVolumeMax else {
             throw Failure(
                 .unsupported,
@@ -82,6 +84,7 @@ extension Volume {
 
     private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
         self.mdt = mdt
+        self.map = map
         stores = map.osts.map(\.store)
         mdt.onFenced = { [unowned self] in
             engine.now = world.now
@@ -117,8 +120,12 @@ extension Volume {
         } else if sessions.allSatisfy({ $0 == nil }), let failure = failures.compactMap({ $0 }).first {
             throw failure
         }
-        for link in links where link.isDrained { link.connectIfWanted() }
-        if options.write { try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline) }
+        isOpen = true
+        progress()
+        guard options.write else { return }
+        try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline)
+        isHealing = true
+        world.spawn { [self] in await keepHealthy() }
     }
 
     /// Opens a session with every OST that has a member in use, all at once.
@@ -230,8 +237,9 @@ extension Volume {
         }
     }
 
-    private func apply(_ map: VolumeMap) {
+    func apply(_ map: VolumeMap) {
         if isShutDown { return }
+        if map.object.map >= (self.map?.object.map ?? 0) { self.map = map }
         var table = Volume.table(of: map) { stores.firstIndex(of: $0) }
         table.peerCount = stores.count
         engine.now = world.now

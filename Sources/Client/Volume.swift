@@ -29,6 +29,14 @@ public final class Volume: CompletionSink {
     /// Of a volume of a cluster: its metadata servers, and which store each link is to.
     var mdt: MDTSession?
     var stores: [Identifier] = []
+    /// What the metadata server said last.
+    var map: VolumeMap?
+    /// The open has ended: from now on links connect by themselves.
+    var isOpen = false
+    var isHealing = false
+    var healWaiter: UnsafeContinuation<Void, Never>?
+    /// When to try again with an OST that could not be brought up to date.
+    var notHealedBefore: [Int: Instant] = [:]
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
     var waiters: [UnsafeContinuation<Status, Never>?] = []
     var freeWaiters: [Int] = []
@@ -122,6 +130,7 @@ public final class Volume: CompletionSink {
         for link in links { link.breakConnection() }
         progress()
         await suspend(while: { !isDrained }) { drainWaiter = $0 }
+        await suspend(while: { isHealing }) { healWaiter = $0 }
         if let timer { world.cancel(timer) }
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)
@@ -162,6 +171,7 @@ public final class Volume: CompletionSink {
             for link in links {
                 link.startTransfers()
                 link.closeBrokenStream()
+                if isOpen { link.connectIfWanted() }
             }
         } while engine.hasEffects
     }

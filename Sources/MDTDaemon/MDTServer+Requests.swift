@@ -13,7 +13,15 @@ extension MDTServer {
         case .volumeOpen:
             let request = try VolumeOpenRequest(decoding: body)
             return MDTAnswer(header, try await open(request, generation: header.generation, connection))
-        case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeExcludeRequest(decoding: body)))
+        case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeMembersRequest(decoding: body)))
+        case .volumeFill:
+            let (map, base) = try await beginFill(try VolumeMembersRequest(decoding: body))
+            var answer = MDTAnswer(header, map)
+            answer.header.generation = base.generation
+            answer.header.sequence = base.sequence
+            return answer
+        case .volumeInSync:
+            return MDTAnswer(header, try await endFill(try VolumeMembersRequest(decoding: body), number: header.argument))
         case .volumeMap:
             let (map, notes) = try await map(try VolumeMapRequest(decoding: body))
             var answer = MDTAnswer(header, map)

@@ -79,7 +79,7 @@ extension MDTServer {
         }
     }
 
-    func exclude(_ request: VolumeExcludeRequest) async throws(Failure) -> VolumeMap {
+    func exclude(_ request: VolumeMembersRequest) async throws(Failure) -> VolumeMap {
         guard (1...Limits.ostsMax).contains(request.stores.count) else {
             throw Failure(.invalidArgument, "an exclusion names 1 to \(Limits.ostsMax) OSTs, not \(request.stores.count)")
         }
@@ -91,6 +91,37 @@ extension MDTServer {
                 LogField("stores", request.stores.map(\.description).joined(separator: " ")),
             ])
         return try await map(of: volume)
+    }
+
+    func beginFill(_ request: VolumeMembersRequest) async throws(Failure) -> (VolumeMap, base: Version) {
+        try check(request.stores)
+        let stores = Set(request.stores)
+        let volume = try await catalogue.beginFill(stores, of: request.id, generation: request.generation, base: request.base)
+        log("members are being filled", volume, request)
+        let base = volume.bases.filter { stores.contains($0.store) }.map(\.version).min() ?? request.base
+        return (try await map(of: volume), base)
+    }
+
+    func endFill(_ request: VolumeMembersRequest, number: UInt64) async throws(Failure) -> VolumeMap {
+        try check(request.stores)
+        let volume = try await catalogue.endFill(Set(request.stores), of: request.id, generation: request.generation, number: number)
+        log("members are in sync", volume, request)
+        return try await map(of: volume)
+    }
+
+    private func check(_ stores: [Identifier]) throws(Failure) {
+        guard (1...Limits.ostsMax).contains(stores.count) else {
+            throw Failure(.invalidArgument, "a change of members names 1 to \(Limits.ostsMax) OSTs, not \(stores.count)")
+        }
+    }
+
+    private func log(_ what: String, _ volume: VolumeRecord, _ request: VolumeMembersRequest) {
+        world.log(
+            .info, what,
+            [
+                LogField("volume", volume.object.name), LogField("map", volume.object.map),
+                LogField("stores", request.stores.map(\.description).joined(separator: " ")),
+            ])
     }
 
     // Making and removing

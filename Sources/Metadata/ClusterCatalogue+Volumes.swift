@@ -51,6 +51,18 @@ extension ClusterCatalogue {
         try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation) }
     }
 
+    public func beginFill(
+        _ stores: Set<Identifier>, of id: Identifier, generation: UInt64, base: Version
+    ) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.beginFill(stores, generation: generation, base: base) }
+    }
+
+    public func endFill(
+        _ stores: Set<Identifier>, of id: Identifier, generation: UInt64, number: UInt64
+    ) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.endFill(stores, generation: generation, number: number) }
+    }
+
     /// The volumes behind a name, in the order of names; one that is being removed has none any more.
     public func volumes(after name: String, limit: Int) async throws(Failure) -> [VolumeRecord] {
         try await reading { () throws(Failure) in

@@ -21,6 +21,12 @@ public struct VolumeRecord: CatalogueValue {
         public var cut: UInt64
     }
 
+    /// Up to where a store had everything when its members became stale.
+    public struct FillBase: Hashable, Sendable {
+        public var store: Identifier
+        public var version: Version
+    }
+
     public var object: ObjectRecord
     public var level: SpreadLevel
     public var floor: Int
@@ -36,6 +42,9 @@ public struct VolumeRecord: CatalogueValue {
     public var unresized: [Unresized]
     /// OSTs that may still have the object, of a volume that is being removed.
     public var unremoved: [Identifier]
+    /// Of stores with members that are not in sync and that somebody has begun to fill: an attempt that ended half way has moved the marks
+    /// that the store itself knows, so its next fill must not begin there.
+    public var bases: [FillBase]
     /// In order; entries name them by their index.
     public var stores: [Identifier]
     public var entries: [MemberEntry]
@@ -55,6 +64,7 @@ public struct VolumeRecord: CatalogueValue {
         resizes = 0
         unresized = []
         unremoved = []
+        bases = []
         let stores = Set(placements.joined()).sorted()
         self.stores = stores
         entries = placements.joined().map { store in
@@ -164,6 +174,43 @@ public struct VolumeRecord: CatalogueValue {
         return true
     }
 
+    /// The writer brings members up to date that were away: those on these stores get every write from now on. `base`: up to where they have
+    /// everything; the lowest of all attempts counts.
+    mutating func beginFill(_ filled: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
+        try check(generation: generation)
+        let joining = entries.indices.filter { entries[$0].state == .stale && filled.contains(stores[entries[$0].ost]) }
+        if joining.isEmpty { return false }
+        object.map += 1
+        for index in joining {
+            entries[index].state = .filling
+            entries[index].changed = object.map
+        }
+        for store in filled.sorted() where stores.contains(store) {
+            if let known = bases.firstIndex(where: { $0.store == store }) {
+                bases[known].version = min(bases[known].version, base)
+            } else {
+                bases.append(FillBase(store: store, version: base))
+            }
+        }
+        return true
+    }
+
+    /// The fill that began with map number `number` has brought everything, and it is on stable media.
+    mutating func endFill(_ filled: Set<Identifier>, generation: UInt64, number: UInt64) throws(Failure) -> Bool {
+        try check(generation: generation)
+        let done = entries.indices.filter {
+            entries[$0].state == .filling && entries[$0].changed == number && filled.contains(stores[entries[$0].ost])
+        }
+        if done.isEmpty { return false }
+        object.map += 1
+        for index in done {
+            entries[index].state = .inSync
+            entries[index].changed = object.map
+        }
+        bases.removeAll { base in filled.contains(base.store) && !entries.contains { $0.state != .inSync && stores[$0.ost] == base.store } }
+        return true
+    }
+
     private mutating func makeStale(_ index: Int) {
         entries[index].state = .stale
         entries[index].changed = object.map
@@ -270,6 +317,12 @@ extension VolumeRecord {
         for store in unremoved { body.put(store) }
         body.put(UInt16(stores.count))
         for store in stores { body.put(store) }
+        body.put(UInt16(bases.count))
+        for base in bases {
+            body.put(base.store)
+            body.put(base.version.generation)
+            body.put(base.version.sequence)
+        }
         body.put(UInt32(entries.count))
         for entry in entries {
             body.put(UInt16(entry.ost))
@@ -310,6 +363,13 @@ extension VolumeRecord {
         for _ in 0..<Int(try body.get(UInt16.self)) { unremoved.append(try body.getIdentifier()) }
         stores = []
         for _ in 0..<Int(try body.get(UInt16.self)) { stores.append(try body.getIdentifier()) }
+        bases = []
+        for _ in 0..<Int(try body.get(UInt16.self)) {
+            bases.append(
+                FillBase(
+                    store: try body.getIdentifier(),
+                    version: Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))))
+        }
         entries = []
         for _ in 0..<Int(try body.get(UInt32.self)) {
             let ost = Int(try body.get(UInt16.self))

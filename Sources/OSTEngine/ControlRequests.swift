@@ -21,7 +21,9 @@ extension OSTEngine {
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
-                .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
+                .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+                .volumeInSync,
+                .ostRegister, .ostList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

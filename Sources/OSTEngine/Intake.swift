@@ -47,7 +47,9 @@ extension OSTEngine {
         case .fillPage: fillPage(slot)
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
-        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+            .volumeInSync,
+            .ostRegister,
             .ostList:
             answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))
         case .event: unreachable("an event was taken for a request")

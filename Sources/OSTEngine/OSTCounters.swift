@@ -31,7 +31,9 @@ public struct OSTCounters: Sendable {
         case .flush: flushes.add(latency)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .event: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
-        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+            .volumeInSync,
+            .ostRegister,
             .ostList:
             break
         }

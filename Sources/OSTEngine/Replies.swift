@@ -63,7 +63,9 @@ extension OSTEngine {
         case .event: reply.argument = request.pointee.header.argument
         case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
-        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+            .volumeInSync,
+            .ostRegister,
             .ostList:
             break
         }

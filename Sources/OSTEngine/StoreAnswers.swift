@@ -27,7 +27,8 @@ extension OSTEngine {
         case .read, .write, .writeZeroes, .discard, .flush, .fillPage: answer(slot, status)
         case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd: finishControl(slot, status)
         case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
-                .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister, .ostList:
+            .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill, .volumeInSync,
+            .ostRegister, .ostList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

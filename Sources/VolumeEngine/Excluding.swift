@@ -51,6 +51,11 @@ extension VolumeEngine {
         (tableNext ?? table).couldDo(without: peer) { peers.at($0).pointee.phase == .attached && !peers.at($0).pointee.isTainted }
     }
 
+    /// Whether the map that was last told holds, with a session at this peer.
+    public func isReady(_ peer: Int) -> Bool {
+        tableNext == nil && peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached
+    }
+
     /// Whether the owner shall keep a connection to this peer.
     public func wantsConnection(_ peer: Int) -> Bool {
         peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isTainted && !isDead && !isClosed
@@ -83,7 +88,8 @@ extension VolumeEngine {
         tableNext = new
         mapNumber = new.number
         for peer in 0..<peers.count {
-            peers.at(peer).pointee.stampWanted = new.isUsed(peer) ? new.number : 0
+            // One that joins hears it when its session is opened.
+            peers.at(peer).pointee.stampWanted = new.isUsed(peer) && peers.at(peer).pointee.isUsed ? new.number : 0
             if peers.at(peer).pointee.isTainted, new.isUsed(peer) { reconsider(tainted: peer) }
         }
         stampsChanged()
@@ -117,6 +123,12 @@ extension VolumeEngine {
             let state = peers.at(peer)
             let wasUsed = state.pointee.isUsed
             state.pointee.isUsed = table.isUsed(peer)
+            if !wasUsed, state.pointee.isUsed {
+                // It has its time from now on.
+                state.pointee.detachedAt = now
+                state.pointee.isTainted = false
+                state.pointee.isWanted = false
+            }
             guard wasUsed, !state.pointee.isUsed else { continue }
             marks.hit(.excludedPeer)
             effects.append(.notice(.excluded(peer)))

@@ -99,7 +99,10 @@ extension VolumeEngine {
         let slot = parts.at(part)
         slot.pointee.sequence = order.begin(part)
         let members = rows.range(ofChunk: slot.pointee.block >> chunkShift)
-        for member in members where rows.members[member].takesWrites { send(part, toMember: member) }
+        let onlyFills = operations.at(slot.pointee.operation).pointee.onlyFills
+        for member in members where rows.members[member].takesWrites {
+            if !onlyFills || rows.members[member].state == .filling { send(part, toMember: member) }
+        }
         if slot.pointee.requests > 1 { marks.hit(.replicated) }
     }
 

@@ -53,6 +53,8 @@ public struct Operation: Hashable, Sendable {
     public var deadline: Interval
     /// Of a rewrite: the peer that has what shall be everywhere; nil for any member in sync.
     public var source: Int?
+    /// Of a rewrite: only to members that are being filled.
+    public var onlyFills = false
     public var tag: Tag
 
     @inlinable

@@ -21,6 +21,8 @@ struct OperationSlot {
     var isInternal = false
     /// It left, or may have left, blocks that differ between members.
     var needsRewrite = false
+    /// It writes to members that are being filled, and to no others.
+    var onlyFills = false
     /// Some part of it is held.
     var hasHeld = false
     /// Some part is acknowledged and was not on stable media then.

@@ -55,6 +55,12 @@ extension VolumeEngine {
         let members = rows.range(ofChunk: block >> chunkShift)
         guard block < slot.pointee.rewriteEnd else { return issueRewriteRead(index, members) }
         guard roomForWrite(members) > 0 else { return false }
+        if slot.pointee.onlyFills, !members.contains(where: { rows.members[$0].state == .filling }) {
+            // Excluded or in sync meanwhile: there is nobody to fill.
+            ready.remove(index)
+            end(index)
+            return true
+        }
         let isZero = isZero(rewriteMemory(index, block))
         var end = block + 1
         while end < slot.pointee.rewriteEnd, self.isZero(rewriteMemory(index, end)) == isZero { end += 1 }

@@ -172,6 +172,7 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.parts = 0
         slot.pointee.needsRewrite = operation.kind == .rewrite
         slot.pointee.source = operation.source
+        slot.pointee.onlyFills = operation.onlyFills
         slot.pointee.avoided = 0
         slot.pointee.hasHeld = false
         slot.pointee.rewriteFirst = slot.pointee.firstBlock

@@ -260,17 +260,22 @@ public struct VolumeOpenRequest: Message {
     }
 }
 
-/// Makes all members on these OSTs stale, in one transaction.
-public struct VolumeExcludeRequest: Message {
+/// Changes the state of all members of a volume on these OSTs, in one transaction. Which change it is the opcode says: an exclusion makes
+/// them stale, a fill makes stale ones filling, and its end those in sync that the fill with the number in the header's argument began.
+public struct VolumeMembersRequest: Message {
     public var id: Identifier
     /// The writer's own: an older one is `fenced`.
     public var generation: UInt64
     public var stores: [Identifier]
+    /// Of a fill: the version up to which the members have everything. The reply's header has in sequence and generation the lowest that any
+    /// fill since they became stale has named: an attempt that ended half way has moved what the members say of themselves.
+    public var base: Version
 
-    public init(id: Identifier, generation: UInt64, stores: [Identifier]) {
+    public init(id: Identifier, generation: UInt64, stores: [Identifier], base: Version = .zero) {
         self.id = id
         self.generation = generation
         self.stores = stores
+        self.base = base
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -278,6 +283,8 @@ public struct VolumeExcludeRequest: Message {
         body.put(generation)
         body.put(UInt16(stores.count))
         for store in stores { body.put(store) }
+        body.put(base.generation)
+        body.put(base.sequence)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -285,6 +292,7 @@ public struct VolumeExcludeRequest: Message {
         generation = try body.get(UInt64.self)
         stores = []
         for _ in 0..<Int(try body.get(UInt16.self)) { stores.append(try body.getIdentifier()) }
+        base = Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))
     }
 }
 

@@ -57,6 +57,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case volumeResize = 70
     /// The writer's session ends.
     case volumeClose = 71
+    /// The stale members on some OSTs become filling.
+    case volumeFill = 72
+    /// The filling ones have all there is.
+    case volumeInSync = 73
 
     // To a metadata server: its OSTs.
     /// An OST tells where it is; repeated as its heartbeat.

@@ -123,7 +123,9 @@ final class FakeDaemon {
             reply.mark = store.durable
         case .close, .ping, .event: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: throw Failure(.unsupported)
-        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+            .volumeInSync,
+            .ostRegister,
             .ostList:
             throw Failure(.unsupported)
         }

@@ -98,7 +98,7 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(VolumeMap.self, body)
     read(VolumeCreateRequest.self, body)
     read(VolumeOpenRequest.self, body)
-    read(VolumeExcludeRequest.self, body)
+    read(VolumeMembersRequest.self, body)
     read(VolumeMapRequest.self, body)
     read(VolumeCloseRequest.self, body)
     read(VolumeListReply.self, body)

@@ -101,6 +101,36 @@ import Wire
         #expect(try run.differences() == [])
     }
 
+    /// It gets what it missed and no more, while writes go on; then the other one may die.
+    @Test func aMemberThatWasAwayIsBroughtUpToDate() throws {
+        let run = try VolumeRun(seed: 7)
+        try run.open()
+        for block in 0..<1024 { run.submit(.write, block * 4, 1) }
+        try run.drain()
+        run.submit(.flush, 0, 1)
+        try run.drain()
+        run.bench.osts[1].kill()
+        for block in 0..<16 { run.submit(.write, block, 1) }
+        try run.drain()
+        try run.bench.osts[1].start()
+        for round in 0..<40 {
+            run.submit(.write, round * 50, 3)
+            run.bench.universe.run(for: .milliseconds(50))
+        }
+        try run.drain()
+        try run.waitForHealth()
+        #expect(run.bench.logs.contains { $0.contains("brought up to date") })
+        #expect(try run.differences() == [])
+        run.bench.osts[0].kill()
+        run.bench.osts[2].kill()
+        for block in 0..<64 { run.submit(.read, block * 4, 1) }
+        run.bench.universe.run(for: .seconds(3))
+        try run.bench.osts[0].start()
+        try run.bench.osts[2].start()
+        try run.drain()
+        #expect(run.errors == [] && run.failures() == [])
+    }
+
     @Test(arguments: [0, 1, 2, 3]) func whateverDiesNothingAcknowledgedIsLost(part: UInt64) throws {
         var excluded = 0
         var reconciled = 0
@@ -285,8 +315,24 @@ final class VolumeRun {
         }
         submit(.flush, 0, 1)
         try drain()
+        try waitForHealth()
         try close()
         check()
+    }
+
+    /// All members are in sync again.
+    func waitForHealth() throws {
+        let end = bench.universe.now + .seconds(60)
+        while try !map().entries.allSatisfy({ $0.state == .inSync }) {
+            guard bench.universe.now < end else { return errors.append("members are not brought up to date") }
+            bench.universe.run(for: .milliseconds(500))
+        }
+    }
+
+    func map() throws -> VolumeMap {
+        let peer = try bench.connect()
+        defer { peer.close() }
+        return try peer.ask(.volumeMap, VolumeMapRequest(name: "vm1"), VolumeMap.self)
     }
 
     private var hasExcluded: Bool { bench.logs.contains { $0.contains("members excluded") } }

@@ -103,7 +103,7 @@ import Wire
         let opcodes = Opcode.allCases
         let bodies = [
             VolumeCreateRequest(name: "a", bytes: 4096, layout: Layout()).encoded, VolumeOpenRequest(name: "vm1", flags: .write).encoded,
-            VolumeExcludeRequest(id: map.object.id, generation: 0, stores: [bench.osts[0].store]).encoded,
+            VolumeMembersRequest(id: map.object.id, generation: 0, stores: [bench.osts[0].store]).encoded,
             VolumeMapRequest(id: map.object.id).encoded, NameRequest(name: "vm1").encoded,
             VolumeCloseRequest(id: map.object.id, generation: 0).encoded, OSTListRequest().encoded,
         ]

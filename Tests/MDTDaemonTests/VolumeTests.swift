@@ -161,7 +161,7 @@ import Wire
         let map = try writer.open("vm1", nonce: 1)
         bench.osts[1].kill()
         _ = try writer.ask(
-            .volumeExclude, VolumeExcludeRequest(id: id, generation: map.object.generation, stores: [bench.osts[1].store]))
+            .volumeExclude, VolumeMembersRequest(id: id, generation: map.object.generation, stores: [bench.osts[1].store]))
         #expect(try peer.resize("vm1", 32 << 20).object.bytes == 32 << 20)
         #expect(try peer.resize("vm1", 96 << 20).object.bytes == 96 << 20)
         let summary = try peer.ask(.volumeList, NameRequest(name: ""), VolumeListReply.self).volumes[0]

@@ -65,7 +65,7 @@ import Wire
         #expect(try second.open("vm1", [.write, .force], nonce: 2).object.generation == 2)
         isPinging = false
         bench.universe.run(for: Limits.writerPingInterval)
-        let exclude = VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store])
+        let exclude = VolumeMembersRequest(id: id, generation: 1, stores: [bench.osts[0].store])
         #expect(failure { try first.ask(.volumeExclude, exclude) }?.status == .fenced)
         #expect(failure { try first.open("vm1", nonce: 1, generation: 1) }?.status == .fenced)
         #expect(try second.open("vm1", nonce: 2, generation: 2).object.generation == 2)
@@ -118,12 +118,12 @@ import Wire
         isPinging = false
         bench.universe.run(for: Limits.writerPingInterval)
         let stale = try again.ask(
-            .volumeExclude, VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
+            .volumeExclude, VolumeMembersRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
         #expect(stale.object.map == 2 && stale.entries.contains { $0.state == .stale })
         let same = try again.ask(
-            .volumeExclude, VolumeExcludeRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
+            .volumeExclude, VolumeMembersRequest(id: id, generation: 1, stores: [bench.osts[0].store]), VolumeMap.self)
         #expect(same == stale)
-        let all = VolumeExcludeRequest(id: id, generation: 1, stores: bench.osts.map(\.store))
+        let all = VolumeMembersRequest(id: id, generation: 1, stores: bench.osts.map(\.store))
         #expect(failure { try again.ask(.volumeExclude, all) }?.status == .unavailable)
         #expect(try again.ask(.volumeMap, VolumeMapRequest(id: id), VolumeMap.self) == stale)
     }

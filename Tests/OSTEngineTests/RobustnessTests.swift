@@ -203,7 +203,9 @@ import Wire
         case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .fillBegin, .fillEnd, .fillPage, .event: break
         case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
         case .checks: count = UInt32(1 + random.next() % 1024)
-        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .ostRegister,
+        case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
+            .volumeInSync,
+            .ostRegister,
             .ostList:
             break
         }

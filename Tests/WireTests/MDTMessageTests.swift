@@ -48,7 +48,7 @@ private func map() -> VolumeMap {
         try roundTrip(
             VolumeCreateRequest(name: "a/b", bytes: 512, layout: Layout(dataMembers: 3), level: .rack, floor: 2, placements: 1024))
         try roundTrip(VolumeOpenRequest(name: "vm1", flags: [.write, .force], nonce: store))
-        try roundTrip(VolumeExcludeRequest(id: store, generation: 9, stores: [store, otherStore]))
+        try roundTrip(VolumeMembersRequest(id: store, generation: 9, stores: [store, otherStore]))
         try roundTrip(VolumeMapRequest(id: store))
         try roundTrip(VolumeMapRequest(name: "vm1"))
         try roundTrip(VolumeCloseRequest(id: store, generation: 3))
@@ -86,7 +86,7 @@ private func map() -> VolumeMap {
                 == "0300766d31" + "0000004000000000" + "01" + "0000400000000000" + "0200" + "0000" + "03" + "0100" + "0201")
         #expect(hex(VolumeOpenRequest(name: "vm1", flags: [.write, .force], nonce: store)) == "0300766d31" + "03" + id)
         #expect(
-            hex(VolumeExcludeRequest(id: store, generation: 9, stores: [otherStore])) == id + "0900000000000000" + "0100" + other)
+            hex(VolumeMembersRequest(id: store, generation: 9, stores: [otherStore])) == id + "0900000000000000" + "0100" + other)
         #expect(hex(VolumeMapRequest(name: "vm1")) == "00000000000000000000000000000000" + "0300766d31")
         #expect(hex(VolumeCloseRequest(id: store, generation: 3)) == id + "0300000000000000")
         #expect(

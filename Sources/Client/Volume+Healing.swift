@@ -1,0 +1,267 @@
+import Base
+import Environment
+import VolumeEngine
+import Wire
+
+// Bringing members up to date that were away (P6), by the volume's own writer and while it goes on:
+//
+// 1. The OST is asked, by a session of its own kind that fences nothing, up to which version it has everything (its mark), and which pages
+//    it has written above that.
+// 2. The metadata server makes its members filling. From then on every write goes there too, and counts for acknowledgements.
+// 3. Then, and not before, the members in sync are asked which pages they have written above that version. What changed meanwhile is
+//    there already, or among these pages.
+// 4. Each such page is compared block by block by its checks. What differs is read from a member in sync and written to the one that is
+//    filled, as a new version and under the overlap rule, so that no write of the user can come between. Of a page that is equal one
+//    block is written all the same: its version must rise, or a third member that is filled from here would miss it.
+// 5. A flush, and the metadata server makes it in sync, if it is still the same fill.
+//
+// If anything fails on the way the member is stale again, and the next attempt begins at the version of the first: the server keeps it,
+// since the marks that come with writes during a fill say nothing of what the fill had still to bring.
+
+extension Volume {
+    private static let healInterval = Interval.milliseconds(500)
+    private static let healBackoff = Interval.seconds(2)
+    private static let askDeadline = Interval.seconds(5)
+    private static let pagesAtOnce = 4
+
+    /// Until the volume is closed.
+    func keepHealthy() async {
+        isHealing = true
+        while !isShutDown, !engine.isDead, !isEnding {
+            await operations.sleep(Volume.healInterval)
+            guard let peer = nextStale() else { continue }
+            do throws(Failure) {
+                try await resync(peer)
+                notHealedBefore[peer] = nil
+            } catch {
+                world.log(
+                    .info, "an OST cannot be brought up to date yet",
+                    [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])
+                notHealedBefore[peer] = world.now + Volume.healBackoff
+            }
+        }
+        isHealing = false
+        healWaiter?.resume()
+        healWaiter = nil
+    }
+
+    /// An OST of which some member is stale, and that was not tried a moment ago.
+    private func nextStale() -> Int? {
+        guard let map, !isShutDown, !isEnding else { return nil }
+        return stores.indices.first { peer in
+            (notHealedBefore[peer] ?? .zero) <= world.now
+                && map.entries.contains { $0.state == .stale && map.osts[$0.ost].store == stores[peer] }
+        }
+    }
+
+    private func resync(_ peer: Int) async throws(Failure) {
+        guard let mdt else { return }
+        let store = stores[peer]
+        let target = try await Inquiry.open(self, links[peer].endpoints, store)
+        defer { target.close() }
+        let mark = try await target.mark()
+        let (map, base) = try await mdt.fill(store, base: mark, deadline: world.now + Volume.askDeadline)
+        apply(map)
+        let number = map.object.map
+        guard map.entries.contains(where: { $0.state == .filling && $0.changed == number && map.osts[$0.ost].store == store }) else {
+            throw Failure(.closed, "another change of the map came first")
+        }
+        do throws(Failure) {
+            try await waitUntilReady(peer)
+            let copied = try await fill(peer, target, map, above: base)
+            try await flush()
+            apply(try await mdt.inSync(store, number: number, deadline: world.now + Limits.requestDeadlineDefault))
+            world.log(
+                .info, "brought up to date",
+                [LogField("volume", "\(address)"), LogField("store", "\(store)"), LogField("pages", copied)])
+        } catch {
+            // A member that stays filling gets every write and is of no use.
+            if !engine.isDead, !isShutDown { exclude(peer) }
+            throw error
+        }
+    }
+
+    private func waitUntilReady(_ peer: Int) async throws(Failure) {
+        let deadline = world.now + Volume.askDeadline
+        while !engine.isReady(peer) {
+            guard world.now < deadline, !isShutDown, !engine.isDead else {
+                throw Failure(.deadlineExceeded, "no session with it could be opened")
+            }
+            await operations.sleep(.milliseconds(5))
+        }
+    }
+
+    /// Copies what changed; returns how many pages that concerned.
+    private func fill(_ peer: Int, _ target: Inquiry, _ map: VolumeMap, above base: Version) async throws(Failure) -> Int {
+        var pages = Set<PageKey>()
+        let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
+        let own = map.osts.firstIndex { $0.store == stores[peer] } ?? 0
+        func add(_ found: [ChangedPage]) {
+            for page in found {
+                let placement = map.placement(ofChunk: UInt64(page.part.chunk))
+                guard let member = (0..<map.membersPerPlacement).first(where: { map[placement, $0].ost == own }),
+                    map[placement, member].state == .filling
+                else { continue }
+                pages.insert(PageKey(chunk: page.part.chunk, page: page.page, member: UInt16(member)))
+            }
+        }
+        add(try await target.changed(above: base))
+        var sources: [Int: Inquiry] = [:]
+        defer { for source in sources.values { source.close() } }
+        for other in stores.indices where other != peer && engine.isReady(other) {
+            let source = try await Inquiry.open(self, links[other].endpoints, stores[other])
+            sources[other] = source
+            add(try await source.changed(above: base))
+        }
+        for placement in 0..<map.placementCount {
+            let isFilled = (0..<map.membersPerPlacement).contains { map[placement, $0].ost == own && map[placement, $0].state == .filling }
+            let isAsked = (0..<map.membersPerPlacement).contains {
+                map[placement, $0].state == .inSync
+                    && stores.firstIndex(of: map.ost(placement, $0).store).map { sources[$0] != nil } == true
+            }
+            guard !isFilled || isAsked else {
+                throw Failure(.unavailable, "no member in sync of placement \(placement) could be asked what changed")
+            }
+        }
+        for key in pages.sorted() {
+            if isShutDown || engine.isDead { throw Failure(.closed) }
+            let first = UInt64(key.page) * UInt64(Block.perPage)
+            let start = UInt64(key.chunk) * chunkBlocks + first
+            let end = min(start + UInt64(Block.perPage), (UInt64(key.chunk) + 1) * chunkBlocks, Block.count(covering: engine.objectBytes))
+            guard start < end else { continue }
+            let runs = try await differences(key, Int(end - start), map, target, sources)
+            for run in runs { try await fill(start + UInt64(run.lowerBound)..<start + UInt64(run.upperBound)) }
+        }
+        return pages.count
+    }
+
+    /// Runs of blocks of a page in which the member that is filled differs from one in sync; the first block where none does.
+    private func differences(
+        _ key: PageKey, _ count: Int, _ map: VolumeMap, _ target: Inquiry, _ sources: [Int: Inquiry]
+    ) async throws(Failure) -> [Range<Int>] {
+        let placement = map.placement(ofChunk: UInt64(key.chunk))
+        var source: [BlockCheck]?
+        for member in 0..<map.membersPerPlacement where map[placement, member].state == .inSync && source == nil {
+            guard let other = stores.firstIndex(of: map.ost(placement, member).store), let inquiry = sources[other] else { continue }
+            source = try await inquiry.checks(key, member: member, map[placement, member].incarnation, count)
+        }
+        guard let source else { throw Failure(.unavailable, "no member in sync of placement \(placement) can be asked") }
+        let have = try await target.checks(key, member: Int(key.member), map[placement, Int(key.member)].incarnation, count)
+        var runs: [Range<Int>] = []
+        for block in 0..<min(count, source.count, have.count) {
+            let isEqual = source[block].check == have[block].check && (source[block].state == .lost) == (have[block].state == .lost)
+            if isEqual { continue }
+            if let last = runs.last, last.upperBound == block {
+                runs[runs.count - 1] = last.lowerBound..<block + 1
+            } else {
+                runs.append(block..<block + 1)
+            }
+        }
+        return runs.isEmpty ? [0..<1] : runs
+    }
+}
+
+/// A page of a part that is to be looked at, on the member that is filled.
+struct PageKey: Hashable, Comparable {
+    var chunk: UInt32
+    var page: UInt32
+    var member: UInt16
+
+    static func < (left: PageKey, right: PageKey) -> Bool { (left.chunk, left.page) < (right.chunk, right.page) }
+}
+
+/// A session with one OST that only asks what it holds.
+private final class Inquiry {
+    private let world: any World
+    private let connection: ControlConnection
+    private let opened: FrameHeader
+
+    static func open(_ volume: Volume, _ endpoints: [Endpoint], _ store: Identifier) async throws(Failure) -> Inquiry {
+        var last = Failure(.unreachable, "nobody knows where store \(store) is served")
+        for endpoint in endpoints {
+            do throws(Failure) {
+                return try await open(volume, endpoint, store)
+            } catch {
+                last = error
+            }
+        }
+        throw last
+    }
+
+    private static func open(_ volume: Volume, _ endpoint: Endpoint, _ store: Identifier) async throws(Failure) -> Inquiry {
+        let world = volume.world
+        let deadline = world.now + .seconds(5)
+        let connection = try await ControlConnection.open(world, endpoint, cluster: volume.mdt?.cluster ?? .zero, deadline: deadline)
+        do throws(Failure) {
+            guard connection.peer.store == store else {
+                throw Failure(.wrongStore, "\(endpoint) serves store \(connection.peer.store), not \(store)")
+            }
+            var header = FrameHeader(.open)
+            header.session = 1
+            header.generation = volume.engine.generation
+            header.map = volume.engine.mapNumber
+            let body = OpenRequest(name: volume.object.id.description, flags: .recover)
+            return Inquiry(world, connection, try await connection.exchange(header, body.encoded, deadline: deadline).0)
+        } catch {
+            connection.close()
+            throw error
+        }
+    }
+
+    private init(_ world: any World, _ connection: ControlConnection, _ opened: FrameHeader) {
+        self.world = world
+        self.connection = connection
+        self.opened = opened
+    }
+
+    func close() { connection.close() }
+
+    private func ask<Body: Message>(
+        _ opcode: Opcode, _ body: [UInt8] = [], _ type: Body.Type, _ fill: (inout FrameHeader) -> Void
+    ) async throws(Failure) -> (FrameHeader, Body) {
+        var header = FrameHeader(opcode)
+        header.session = 1
+        header.handle = opened.handle
+        header.generation = opened.generation
+        header.map = .max
+        fill(&header)
+        let (reply, bytes) = try await connection.exchange(header, body, deadline: world.now + .seconds(5))
+        return (reply, try connection.decode(type, bytes))
+    }
+
+    /// Up to where the OST has what the others have: its mark, unless something older is in doubt there. A fence of a newer generation has
+    /// raised the mark above that, and the open it belonged to may never have got to reconciling it.
+    func mark() async throws(Failure) -> Version {
+        var base = try await ask(.checks, [], ChecksReply.self) { header in header.blockCount = 1 }.1.mark
+        var cursor: UInt64 = 0
+        repeat {
+            let (reply, body) = try await ask(.doubts, [], DoubtsReply.self) { header in header.argument = cursor }
+            for range in body.ranges {
+                base = min(base, Version(generation: range.version.generation, sequence: range.version.sequence - 1))
+            }
+            cursor = reply.argument
+        } while cursor != 0
+        return base
+    }
+
+    func changed(above version: Version) async throws(Failure) -> [ChangedPage] {
+        var found: [ChangedPage] = []
+        var cursor: UInt64 = 0
+        repeat {
+            let (reply, body) = try await ask(.changed, ChangedRequest(above: version).encoded, ChangedReply.self) { header in
+                header.argument = cursor
+            }
+            found += body.pages
+            cursor = reply.argument
+        } while cursor != 0
+        return found
+    }
+
+    func checks(_ key: PageKey, member: Int, _ incarnation: UInt64, _ count: Int) async throws(Failure) -> [BlockCheck] {
+        try await ask(.checks, [], ChecksReply.self) { header in
+            header.part = PartAddress(chunk: key.chunk, member: UInt16(member), incarnation: incarnation)
+            header.firstBlock = key.page * UInt32(Block.perPage)
+            header.blockCount = UInt32(count)
+        }.1.blocks
+    }
+}
