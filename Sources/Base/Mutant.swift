@@ -21,6 +21,19 @@ public enum Mutant: String, CaseIterable, Sendable {
     /// Handles of writers stay as they are when a fill begins.
     case fillKeepsWriters
 
+    /// A writer opens without making equal what its predecessor left in doubt.
+    case skipsReconcile
+    /// A member that is away is left out before the metadata server knows.
+    case excludesAlone
+    /// A write that some members refused lets go of its blocks although they differ.
+    case skipsRewrite
+    /// The pages that a member lacks are listed before writes go to it.
+    case listsBeforeFilling
+    /// A second attempt to fill a member begins at the mark that the first one has moved.
+    case forgetsFillBase
+    /// The mark passes what is on no stable media yet.
+    case marksTooEarly
+
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.
         nonisolated(unsafe) public static var active: Mutant?

@@ -173,7 +173,7 @@ extension Volume {
 
     /// Makes the members equal where they may differ.
     private func reconcile(_ runs: [DoubtMerge.Run], _ deadline: Instant) async throws(Failure) {
-        guard !runs.isEmpty else { return }
+        guard !runs.isEmpty, !mutated(.skipsReconcile) else { return }
         world.log(.info, "reconciling", [LogField("volume", "\(address)"), LogField("runs", runs.count)])
         var next = 0
         var failure: Failure?

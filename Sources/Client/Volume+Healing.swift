@@ -60,7 +60,10 @@ extension Volume {
         let target = try await Inquiry.open(self, links[peer].endpoints, store)
         defer { target.close() }
         let mark = try await target.mark()
-        let (map, base) = try await mdt.fill(store, base: mark, deadline: world.now + Volume.askDeadline)
+        let early = mutated(.listsBeforeFilling) ? try await changedPages(peer, target, above: mark) : nil
+        if early != nil { await operations.sleep(.milliseconds(100)) }
+        let (map, kept) = try await mdt.fill(store, base: mark, deadline: world.now + Volume.askDeadline)
+        let base = mutated(.forgetsFillBase) ? mark : kept
         apply(map)
         let number = map.object.map
         guard map.entries.contains(where: { $0.state == .filling && $0.changed == number && map.osts[$0.ost].store == store }) else {
@@ -68,12 +71,14 @@ extension Volume {
         }
         do throws(Failure) {
             try await waitUntilReady(peer)
-            let copied = try await fill(peer, target, map, above: base)
+            var pages = try await changedPages(peer, target, above: base)
+            if let early { pages = early }
+            try await copy(pages, to: target, map)
             try await flush()
             apply(try await mdt.inSync(store, number: number, deadline: world.now + Limits.requestDeadlineDefault))
             world.log(
                 .info, "brought up to date",
-                [LogField("volume", "\(address)"), LogField("store", "\(store)"), LogField("pages", copied)])
+                [LogField("volume", "\(address)"), LogField("store", "\(store)"), LogField("pages", pages.count)])
         } catch {
             // A member that stays filling gets every write and is of no use.
             if !engine.isDead, !isShutDown { exclude(peer) }
@@ -91,37 +96,42 @@ extension Volume {
         }
     }
 
-    /// Copies what changed; returns how many pages that concerned.
-    private func fill(_ peer: Int, _ target: Inquiry, _ map: VolumeMap, above base: Version) async throws(Failure) -> Int {
+    /// Pages of the member that is filled in which it may lack something.
+    private func changedPages(_ peer: Int, _ target: Inquiry, above base: Version) async throws(Failure) -> Set<PageKey> {
+        guard let map, let own = map.index(of: stores[peer]) else { return [] }
         var pages = Set<PageKey>()
-        let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
-        let own = map.osts.firstIndex { $0.store == stores[peer] } ?? 0
         func add(_ found: [ChangedPage]) {
             for page in found {
                 let placement = map.placement(ofChunk: UInt64(page.part.chunk))
-                guard let member = (0..<map.membersPerPlacement).first(where: { map[placement, $0].ost == own }),
-                    map[placement, member].state == .filling
-                else { continue }
+                guard let member = (0..<map.membersPerPlacement).first(where: { map[placement, $0].ost == own }) else { continue }
                 pages.insert(PageKey(chunk: page.part.chunk, page: page.page, member: UInt16(member)))
             }
         }
         add(try await target.changed(above: base))
-        var sources: [Int: Inquiry] = [:]
-        defer { for source in sources.values { source.close() } }
-        for other in stores.indices where other != peer && engine.isReady(other) {
+        var asked = Set<Identifier>()
+        for other in stores.indices where other != peer && engine.isAttached(other) {
             let source = try await Inquiry.open(self, links[other].endpoints, stores[other])
-            sources[other] = source
+            defer { source.close() }
             add(try await source.changed(above: base))
+            asked.insert(stores[other])
         }
         for placement in 0..<map.placementCount {
-            let isFilled = (0..<map.membersPerPlacement).contains { map[placement, $0].ost == own && map[placement, $0].state == .filling }
-            let isAsked = (0..<map.membersPerPlacement).contains {
-                map[placement, $0].state == .inSync
-                    && stores.firstIndex(of: map.ost(placement, $0).store).map { sources[$0] != nil } == true
-            }
-            guard !isFilled || isAsked else {
+            let members = 0..<map.membersPerPlacement
+            guard members.contains(where: { map[placement, $0].ost == own }) else { continue }
+            guard members.contains(where: { map[placement, $0].state == .inSync && asked.contains(map.ost(placement, $0).store) }) else {
                 throw Failure(.unavailable, "no member in sync of placement \(placement) could be asked what changed")
             }
+        }
+        return pages
+    }
+
+    /// Copies what differs in these pages.
+    private func copy(_ pages: Set<PageKey>, to target: Inquiry, _ map: VolumeMap) async throws(Failure) {
+        let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
+        var sources: [Int: Inquiry] = [:]
+        defer { for source in sources.values { source.close() } }
+        for other in stores.indices where engine.isReady(other) && map.hasMemberInSync(on: stores[other]) {
+            sources[other] = try await Inquiry.open(self, links[other].endpoints, stores[other])
         }
         for key in pages.sorted() {
             if isShutDown || engine.isDead { throw Failure(.closed) }
@@ -132,7 +142,6 @@ extension Volume {
             let runs = try await differences(key, Int(end - start), map, target, sources)
             for run in runs { try await fill(start + UInt64(run.lowerBound)..<start + UInt64(run.upperBound)) }
         }
-        return pages.count
     }
 
     /// Runs of blocks of a page in which the member that is filled differs from one in sync; the first block where none does.
@@ -158,6 +167,13 @@ extension Volume {
             }
         }
         return runs.isEmpty ? [0..<1] : runs
+    }
+}
+
+extension VolumeMap {
+    fileprivate func hasMemberInSync(on store: Identifier) -> Bool {
+        guard let index = index(of: store) else { return false }
+        return entries.contains { $0.ost == index && $0.state == .inSync }
     }
 }
 

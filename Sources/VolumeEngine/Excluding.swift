@@ -38,13 +38,22 @@ extension VolumeEngine {
             guard state.pointee.isTainted || (state.pointee.isWanted && state.pointee.phase == .detached) else { continue }
             if isLate { state.pointee.detachedAt = now }
             let due = state.pointee.isTainted ? now : state.pointee.detachedAt + VolumeEngine.graceWithout
-            if now >= due, isWritable, canDo(without: peer) {
+            if mutated(.excludesAlone), now >= due, state.pointee.phase == .detached, canDo(without: peer) {
+                excludeAlone(peer)
+            } else if now >= due, isWritable, canDo(without: peer) {
                 state.pointee.isExclusionAsked = true
                 effects.append(.exclude(peer))
             } else {
                 exclusionCheckAt = min(exclusionCheckAt, max(due, now + VolumeEngine.exclusionRecheck))
             }
         }
+    }
+
+    /// What must never be done: see the mutant.
+    private mutating func excludeAlone(_ peer: Int) {
+        for member in 0..<rows.count where rows.members[member].peer == peer { rows.members[member].state = .stale }
+        peers.at(peer).pointee.isUsed = false
+        forget(peer)
     }
 
     private func canDo(without peer: Int) -> Bool {
@@ -55,6 +64,8 @@ extension VolumeEngine {
     public func isReady(_ peer: Int) -> Bool {
         tableNext == nil && peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached
     }
+
+    public func isAttached(_ peer: Int) -> Bool { peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached }
 
     /// Whether the owner shall keep a connection to this peer.
     public func wantsConnection(_ peer: Int) -> Bool {

@@ -120,7 +120,10 @@ extension VolumeEngine {
     /// The mark passes what is complete, and durable on every peer that has taken some of it.
     mutating func advanceMark() {
         var bound = UInt64.max
-        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed { bound = min(bound, peers.at(peer).pointee.durability.bound) }
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
+            bound = min(bound, peers.at(peer).pointee.durability.bound)
+            if mutated(.marksTooEarly) { bound = .max }
+        }
         order.advance(to: bound)
     }
 

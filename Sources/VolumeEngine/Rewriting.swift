@@ -21,6 +21,10 @@ extension VolumeEngine {
     mutating func beginRewrite(_ index: Int) {
         let slot = operations.at(index)
         report(index)
+        if mutated(.skipsRewrite) {
+            releaseHeldParts(of: index)
+            return end(index)
+        }
         marks.hit(.rewritten)
         slot.pointee.phase = .rewrite
         slot.pointee.source = nil

@@ -131,6 +131,28 @@ import Wire
         #expect(run.errors == [] && run.failures() == [])
     }
 
+    #if MUTANTS
+        /// Each rule left out is noticed.
+        @Test(arguments: [
+            Mutant.skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .marksTooEarly,
+        ])
+        func theRunCatches(_ mutant: Mutant) throws {
+            Mutant.active = mutant
+            defer { Mutant.active = nil }
+            for seed in 1...40 as ClosedRange<UInt64> {
+                let run = try VolumeRun(seed: seed * 17)
+                do {
+                    try run.play()
+                    if !run.errors.isEmpty { return }
+                    if try !run.differences().isEmpty { return }
+                } catch {
+                    return
+                }
+            }
+            Issue.record("\(mutant) is not caught within 40 seeds")
+        }
+    #endif
+
     @Test(arguments: [0, 1, 2, 3]) func whateverDiesNothingAcknowledgedIsLost(part: UInt64) throws {
         var excluded = 0
         var reconciled = 0
