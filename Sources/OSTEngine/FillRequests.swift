@@ -64,6 +64,6 @@ extension OSTEngine {
         var target = writeTarget(slot)
         target.fill = requests[slot].pointee.header.argument
         target.blockCount = 0
-        submitted(slot, store.raisePage(tag: slot, target))
+        submitted(slot, target.fill > 0 ? store.zero(tag: slot, target) : .invalidArgument)
     }
 }

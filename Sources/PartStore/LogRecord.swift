@@ -84,8 +84,6 @@ struct LogRecord {
     var firstBlock: UInt32 = 0
     var blockCount: UInt32 = 0
     var extentCount: UInt32 = 0
-    var base = Version.zero
-    var fill: UInt64 = 0
 
     init(_ kind: Kind, _ object: ObjectNumber) {
         self.kind = kind
@@ -108,11 +106,6 @@ struct LogRecord {
         target.store(version.sequence, at: 16)
         target.store(mark, at: 24)
         target.store(argument, at: 32)
-        if kind == .fillBegin {
-            target.store(base.generation, at: 40)
-            target.store(base.sequence, at: 48)
-            target.store(fill, at: 56)
-        }
         guard carriesBlocks else { return }
         target.store(part.chunk, at: 40)
         target.store(part.member, at: 44)
@@ -136,12 +129,7 @@ struct LogRecord {
         record.version = Version(generation: source.load(UInt64.self, at: 8), sequence: source.load(UInt64.self, at: 16))
         record.mark = source.load(UInt64.self, at: 24)
         record.argument = source.load(UInt64.self, at: 32)
-        if kind == .fillBegin {
-            guard bytes == fillBeginBytes else { return nil }
-            record.base = Version(generation: source.load(UInt64.self, at: 40), sequence: source.load(UInt64.self, at: 48))
-            record.fill = source.load(UInt64.self, at: 56)
-        }
-        guard record.carriesBlocks else { return (record, bytes) }
+        guard record.carriesBlocks else { return kind == .fillBegin && bytes != fillBeginBytes ? nil : (record, bytes) }
         guard bytes >= dataHeadBytes else { return nil }
         record.part = PartAddress(
             chunk: source.load(UInt32.self, at: 40), member: source.load(UInt16.self, at: 44),
@@ -181,6 +169,19 @@ struct LogRecord {
     static func extent(_ source: UnsafeRawPointer, _ index: Int) -> (first: UInt64, count: UInt64) {
         let offset = dataHeadBytes + index * extentBytes
         return (source.load(UInt64.self, at: offset), source.load(UInt64.self, at: offset + 8))
+    }
+
+    /// What a fillBegin record has behind its head.
+    func encodeFill(_ number: UInt64, base: Version, to target: UnsafeMutableRawPointer) {
+        encode(to: target, bytes: LogRecord.fillBeginBytes)
+        target.store(base.generation, at: 40)
+        target.store(base.sequence, at: 48)
+        target.store(number, at: 56)
+    }
+
+    static func fill(_ source: UnsafeRawPointer) -> (number: UInt64, base: Version) {
+        let base = Version(generation: source.load(UInt64.self, at: 40), sequence: source.load(UInt64.self, at: 48))
+        return (source.load(UInt64.self, at: 56), base)
     }
 
     /// Bytes of the mask of a fill's record.

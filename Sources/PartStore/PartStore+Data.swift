@@ -18,16 +18,20 @@ extension PartStore {
         return admit(tag, .write, target, memory, checks)
     }
 
-    /// Blocks become zero: write zeroes and discard.
+    /// Blocks become zero: write zeroes and discard. Of a fill, and without blocks: the page that holds the first one is as its source's,
+    /// what was written to it up to the target's version is here.
     public mutating func zero(tag: UInt32, _ target: WriteTarget) -> Status {
         guard Int(target.blockCount) <= Limits.zeroBlocksMax else { return .invalidArgument }
-        if let refusal = refusal(of: target) { return refusal }
+        var range = target
+        if target.fill > 0 { range.blockCount = max(1, target.blockCount) }
+        if let refusal = refusal(of: range) { return refusal }
+        if target.blockCount == 0, lacksRoomForPage(target) { return .noSpace }
         // Only on a store of a few MiB.
         guard Int(target.blockCount) <= doubtsMax else { return .noSpace }
         return admit(tag, .zero, target, nil, nil)
     }
 
-    mutating func refusal(of target: WriteTarget) -> Status? {
+    private mutating func refusal(of target: WriteTarget) -> Status? {
         if hasFailed { return .diskFailed }
         guard exists(target.object) else { return .notFound }
         let admitted = state.objects[target.object].admitted
@@ -47,7 +51,7 @@ extension PartStore {
             && UInt64(part.chunk) * chunkBlocks + end <= Block.count(covering: state.objects[object].admitted.bytes)
     }
 
-    mutating func admit(
+    private mutating func admit(
         _ tag: UInt32, _ kind: LogRecord.Kind, _ target: WriteTarget, _ memory: UnsafeMutableRawPointer?, _ checks: UnsafeRawPointer?
     ) -> Status {
         let need = kind == .write ? UInt64(target.blockCount) : 0
@@ -64,7 +68,7 @@ extension PartStore {
         slot.pointee.checks = checks
         slot.pointee.target = RequestSlots.WaitingTarget(
             part: target.part, firstBlock: target.firstBlock, blockCount: target.blockCount, version: target.version, mark: target.mark,
-            touched: target.touched, fill: target.fill, flags: recordFlags(target))
+            touched: target.touched, fill: target.fill, flags: PartStore.recordFlags(target))
         if target.fill == 0, isAnswered(index) {
             // Sent again by a writer that did not hear the answer.
             ownMarks.hit(.resentAnswered)
@@ -115,12 +119,14 @@ extension PartStore {
         return false
     }
 
+    @inline(__always)
     mutating func mapIsFull(after blocks: UInt64) -> Bool {
         let live = fillsUnderWay > 0 ? live.bytesInUse : 0
         return state.map.bytesInUse + live + BlockMap.growth(blocks: blocks) > options.mapBytesMax
     }
 
-    private func recordFlags(_ target: WriteTarget) -> UInt8 {
+    @inline(__always)
+    private static func recordFlags(_ target: WriteTarget) -> UInt8 {
         guard target.fill > 0 else { return 0 }
         let isInDoubt = target.isInDoubt && !mutated(.fillForgetsDoubt)
         return LogRecord.fills | (isInDoubt ? LogRecord.isDoubtful : 0) | (target.isAbsent ? LogRecord.isAbsent : 0)

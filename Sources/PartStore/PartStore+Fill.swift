@@ -27,14 +27,13 @@ extension PartStore {
         var record = LogRecord(.fillBegin, object)
         record.version.generation = generation
         record.argument = map
-        record.fill = number
-        record.base = state.objects[object].fill.isOpen ? state.objects[object].fill.base : completeUpTo(object)
+        let base = state.objects[object].fill.isOpen ? state.objects[object].fill.base : completeUpTo(object)
         refuseWaiting(object, .staleSession)
         state.objects[object].admitted.generation = generation
         forgetFill(object)
         state.objects[object].admitted.fill = number
         fillsUnderWay += 1
-        record.encode(to: slots.record(index), bytes: LogRecord.fillBeginBytes)
+        record.encodeFill(number, base: base, to: slots.record(index))
         slots[index].pointee.recordBytes = LogRecord.fillBeginBytes
         enqueue(index, object)
         return .ok
@@ -66,18 +65,11 @@ extension PartStore {
         return .ok
     }
 
-    /// The page that holds the target's first block is as its source's: what was written to it up to the target's version is here.
-    public mutating func raisePage(tag: UInt32, _ target: WriteTarget) -> Status {
-        var range = target
-        range.blockCount = 1
-        if let refusal = refusal(of: range) { return refusal }
-        guard target.fill > 0, target.blockCount == 0 else { return .invalidArgument }
+    /// Whether there is no such page yet, and none can be made.
+    mutating func lacksRoomForPage(_ target: WriteTarget) -> Bool {
         let key = BlockMap.Key(object: target.object, part: target.part, page: target.firstBlock / UInt32(Block.perPage))
-        if state.map.find(key) == nil {
-            let isTight = !imageHasRoom(for: UInt64(SnapshotWriter.pageBytes)) || mapIsFull(after: 1)
-            if isTight { return .noSpace }
-        }
-        return admit(tag, .zero, target, nil, nil)
+        guard state.map.find(key) == nil else { return false }
+        return !imageHasRoom(for: UInt64(SnapshotWriter.pageBytes)) || mapIsFull(after: 1)
     }
 
     /// What an object that is in sync has for certain: everything up to the writer's mark, since that speaks of all members. An orphan may

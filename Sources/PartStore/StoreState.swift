@@ -42,9 +42,12 @@ struct StoreState: ~Copyable {
         guard objects.contains(record.object) else { return false }
         switch record.kind {
         case .write, .zero:
-            if !record.isFill { advanceMark(record, number) }
-            applyBlocks(record, source, number)
-            if record.isFill, record.blockCount == 0 { raisePage(record, number) }
+            if record.isFill {
+                applyFill(record, source, number)
+            } else {
+                advanceMark(record, number)
+                applyBlocks(record, source, number)
+            }
         case .mark: advanceMark(record, number)
         case .remove: remove(record.object, number)
         case .resize:
@@ -58,13 +61,9 @@ struct StoreState: ~Copyable {
             guard record.version.generation == objects[record.object].record.generation else { return false }
             objects[record.object].record.map = max(objects[record.object].record.map, record.argument)
         case .fillBegin:
-            let object = objects[record.object]
-            guard record.version.generation >= object.record.generation, record.fill > object.fill.number else { return false }
-            beginFill(record, number)
+            guard beginFill(record, source, number) else { return false }
         case .fillEnd:
-            guard objects[record.object].fill.isOpen, record.argument == objects[record.object].fill.number else { return false }
-            objects[record.object].fill.isOpen = false
-            objects[record.object].fill.base = .zero
+            guard endFill(record) else { return false }
         case .create, .switchHalf, .void, .note: unreachable("handled above")
         }
         return true
@@ -84,7 +83,7 @@ struct StoreState: ~Copyable {
             let length = min(Int(record.blockCount) - position, Block.perPage - block % Block.perPage)
             let isKnown = map.page(page).pointee.imageRecord >= number
             for offset in 0..<length {
-                var address = record.flags & LogRecord.isAbsent != 0 ? BlockMap.Address.absent : .zero
+                var address = BlockMap.Address.zero
                 var check: UInt32 = 0
                 if record.kind == .write {
                     let extent = LogRecord.extent(source, extentIndex)
@@ -96,13 +95,7 @@ struct StoreState: ~Copyable {
                         extentOffset = 0
                     }
                 }
-                if isKnown { continue }
-                if record.isFill {
-                    let isLive = record.isLive(source, position + offset)
-                    putFill(record, page, (block + offset) % Block.perPage, address, check, number, isLive: isLive)
-                } else {
-                    put(record, page, (block + offset) % Block.perPage, address, check, number)
-                }
+                if !isKnown { put(record, page, (block + offset) % Block.perPage, address, check, number) }
             }
             if !isKnown {
                 let content = map.page(page)
@@ -111,11 +104,6 @@ struct StoreState: ~Copyable {
             position += length
         }
         let delta = map.mappedBlocks &- mappedBefore
-        // A fill write has a version of the writer, and says nothing of what else the writer has sent.
-        guard !record.isFill else {
-            objects[record.object].mappedBlocks &+= delta
-            return
-        }
         if Self.note(record, delta, &objects[record.object], &marks) { touched.append(record.object) }
     }
 
@@ -154,7 +142,8 @@ struct StoreState: ~Copyable {
         }
     }
 
-    private mutating func put(
+    @inline(__always)
+    mutating func put(
         _ record: LogRecord, _ page: UInt32, _ block: Int, _ address: BlockMap.Address, _ check: UInt32, _ number: UInt64
     ) {
         if map.page(page).pointee.doubts > 0, let newest = doubts.newest(page, block), newest.version >= record.version {
@@ -168,57 +157,6 @@ struct StoreState: ~Copyable {
             DoubtList.Entry(
                 page: page, block: block, isOrphan: record.version.generation < objects[record.object].record.generation,
                 object: record.object.raw, version: record.version, touched: record.touched, oldAddress: old.address, oldCheck: old.check))
-    }
-
-    /// What a fill brings. Of a block written since the fill began it becomes the old block below, while that is in doubt and not older.
-    private mutating func putFill(
-        _ record: LogRecord, _ page: UInt32, _ block: Int, _ address: BlockMap.Address, _ check: UInt32, _ number: UInt64, isLive: Bool
-    ) {
-        if isLive {
-            let hasDoubts = map.page(page).pointee.doubts > 0
-            let old = hasDoubts ? doubts.replaceOldest(page, block, above: record.version, address, check) : nil
-            if old != nil { marks.hit(.fillPutBelow) }
-            freed.push(old ?? address, record: number)
-            return
-        }
-        let isPassed =
-            record.version.generation == objects[record.object].record.generation && record.version.sequence <= objects[record.object].mark
-        if record.flags & LogRecord.isDoubtful != 0, !isPassed {
-            put(record, page, block, address, check, number)
-        } else {
-            freed.push(map.set(page, block, address, check).address, record: number)
-        }
-    }
-
-    private mutating func raisePage(_ record: LogRecord, _ number: UInt64) {
-        let key = BlockMap.Key(object: record.object, part: record.part, page: record.firstBlock / UInt32(Block.perPage))
-        let page = map.page(map.findOrMake(key))
-        guard page.pointee.imageRecord < number else { return }
-        page.pointee.highest = max(page.pointee.highest, record.version)
-    }
-
-    /// What was in doubt belongs to a past in which this member had no part to its end. A page that was captured later holds what came
-    /// since.
-    private mutating func beginFill(_ record: LogRecord, _ number: UInt64) {
-        let object = record.object
-        if record.version.generation > objects[object].record.generation {
-            objects[object].record.generation = record.version.generation
-            objects[object].mark = 0
-            objects[object].durable = 0
-            objects[object].lowestSinceBarrier = .max
-        }
-        objects[object].record.map = max(objects[object].record.map, record.argument)
-        objects[object].fill.number = record.fill
-        objects[object].fill.isOpen = true
-        objects[object].fill.base = record.base
-        var lists = [objects[object].orphans, objects[object].doubts]
-        var gone: [DoubtList.Entry] = []
-        for index in lists.indices {
-            doubts.removeAll(from: &lists[index], where: { map.page($0.page).pointee.imageRecord < number }, { gone.append($0) })
-        }
-        objects[object].orphans = lists[0]
-        objects[object].doubts = lists[1]
-        for entry in gone { forget(entry, object, number) }
     }
 
     mutating func addDoubt(_ entry: DoubtList.Entry) {
@@ -264,7 +202,7 @@ struct StoreState: ~Copyable {
     }
 
     /// The entry is out of the list; the block it kept is free.
-    private mutating func forget(_ entry: DoubtList.Entry, _ object: ObjectNumber, _ number: UInt64) {
+    mutating func forget(_ entry: DoubtList.Entry, _ object: ObjectNumber, _ number: UInt64) {
         freed.push(entry.oldAddress, record: number)
         map.page(entry.page).pointee.doubts -= 1
         objects[object].doubtCount -= 1

@@ -13,7 +13,9 @@ final class Bench {
     var shell: StoreShell
     private var statuses: [UInt32: Status] = [:]
     private var nextTag: UInt32 = 1
-    private(set) var object = ObjectNumber(0)
+    var object = ObjectNumber(0)
+    /// The one that `write` and `read` address.
+    var chunk: UInt32 = 0
     private var sequence: UInt64 = 0
     private(set) var damagedBlocks: [UInt32] = []
 
@@ -92,7 +94,7 @@ final class Bench {
         return checks.withUnsafeBytes { checks in
             request {
                 let target = WriteTarget(
-                    object: object, part: PartAddress(chunk: 0), firstBlock: block, blockCount: UInt32(count),
+                    object: object, part: PartAddress(chunk: chunk), firstBlock: block, blockCount: UInt32(count),
                     version: Version(generation: 1, sequence: sequence), mark: sequence - 1, isDurable: isDurable)
                 return $0.write(tag: $1, target, memory: data.baseAddress!, checks: checks.baseAddress!)
             }
@@ -114,7 +116,7 @@ final class Bench {
         defer { data.deallocate() }
         let status = request {
             $0.read(
-                tag: $1, object, PartAddress(chunk: 0), firstBlock: block, blockCount: 1, memory: data.baseAddress!,
+                tag: $1, object, PartAddress(chunk: chunk), firstBlock: block, blockCount: 1, memory: data.baseAddress!,
                 checks: data.baseAddress! + Block.bytes)
         }
         return (status, data.load(as: UInt64.self))
