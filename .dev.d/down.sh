@@ -2,12 +2,12 @@
 ##
 ## usage: ./dev down [--purge]
 ##
-##   --purge   also removes the store with all its volumes, the logs and the pid file
+##   --purge   also removes the stores with all their volumes, the catalogue, the logs and the pid files
 ##
 ##   ./dev down
 ##   ./dev down --purge
 
-source .dev.d/ost.sh
+source .dev.d/daemons.sh
 
 purge=
 while (($#)); do
@@ -19,24 +19,37 @@ while (($#)); do
 done
 
 seconds_max=30
-if pid=$(ost_pid); then
-    kill -TERM "$pid"
-    for ((tenths = 0; tenths < seconds_max * 10; tenths++)); do
-        ost_pid >/dev/null || break
-        sleep 0.1
-    done
-    if ost_pid >/dev/null; then
-        die "the OST (pid $pid) has not stopped $seconds_max s after SIGTERM; its log is $ost_log; what is acknowledged survives: kill -9 $pid"
+# All at once: none needs another one to stop.
+pids=() names=()
+for name in "${daemons[@]}"; do
+    if pid=$(daemon_pid "$name"); then
+        kill -TERM "$pid" 2>/dev/null || true
+        pids+=("$pid")
+        names+=("$name")
     fi
-    say "stopped the OST (pid $pid)"
-else
-    say "no OST of $state is running"
-fi
-rm -f "$pid_file" "$store.sock"
+done
+if ((${#pids[@]} == 0)); then say "no OST or metadata server of $state is running"; fi
+
+deadline=$((SECONDS + seconds_max))
+stayed=()
+for i in "${!pids[@]}"; do
+    while daemon_pid "${names[i]}" >/dev/null && ((SECONDS < deadline)); do sleep 0.1; done
+    if daemon_pid "${names[i]}" >/dev/null; then
+        say "$(called "${names[i]}") (pid ${pids[i]}) has not stopped $seconds_max s after SIGTERM; its log is $(log_of "${names[i]}")"
+        stayed+=("${pids[i]}")
+    else
+        say "stopped $(called "${names[i]}") (pid ${pids[i]})"
+        rm -f "$(pid_file_of "${names[i]}")"
+    fi
+done
+((${#stayed[@]} == 0)) || die "what is acknowledged survives: kill -9 ${stayed[*]}, then ./dev down${purge:+ --purge}"
+for name in "${daemons[@]}"; do rm -f "$(pid_file_of "$name")"; done
+rm -f "$socket" "$cluster_port"
 
 # By name: the folder may be one that holds other things too.
 if [[ -n $purge ]]; then
-    rm -f "$store" "$ost_log" "$state/port" "$state/up.lock" "$state/fio.json" "$state/apt.log"
+    for name in "${daemons[@]}"; do rm -f "$(kept_of "$name")" "$(log_of "$name")"; done
+    rm -f "$(kept_of mdt)"-{wal,shm} "$single_port" "$state/up.lock" "$state/fio.json" "$state/apt.log"
     rmdir --ignore-fail-on-non-empty "$state" 2>/dev/null || true
-    say "removed the store in $state"
+    say "removed the stores in $state"
 fi

@@ -1,24 +1,37 @@
-## builds, starts an OST on a file, makes a volume and checks it with fio
+## builds, starts a small cluster on this machine, makes a volume and checks it with fio
 ##
-## usage: ./dev up [--port N] [--size S]
+## usage: ./dev up [--single] [--port N] [--size S]
 ##
-##   --port N   the OST listens on 127.0.0.1:N (default 7710); its metrics are on N+1
-##   --size S   size of the volume vm1 (default 2G); the store gets twice as much
+##   --single   one OST alone and a volume on it (ost://), without metadata server and replicas
+##   --port N   the first port of 127.0.0.1. The metadata server listens on N (default 7700) and has its metrics on N+1; the three OSTs
+##              listen on N+10, N+12 and N+14, and have their metrics on N+11, N+13 and N+15.
+##              With --single the OST listens on N (default 7710), and its metrics are on N+1
+##   --size S   size of the volume vm1 (default 1G, with --single 2G); each store gets twice as much, and takes that from the disk
 ##
-## Installs what is missing from the distribution. Store, log and pid file are in .dev, or in the folder that RAWSTOR_STATE names. Leaves
-## the OST running; run twice, it does not start twice. The verified fio job overwrites the volume, so it runs only when this call has
-## made the volume.
+## The cluster is a metadata server and three OSTs, each of which says that it is a host of its own; vm1 has two replicas. Installs what is
+## missing from the distribution. Stores, catalogue, logs and pid files are in .dev, or in the folder that RAWSTOR_STATE names. Leaves all
+## of it running. Run again it starts only what does not run: a daemon that was killed serves its old store again. The verified fio job
+## overwrites the volume, so it runs only when this call has made the volume.
 ##
 ##   ./dev up
 ##   ./dev up --port 7800
+##   ./dev up --single
 ##   RAWSTOR_STATE=/mnt/fast/rawstor ./dev up --size 20G
 
-source .dev.d/ost.sh
+source .dev.d/daemons.sh
 
-port=7710
-size=2G
+single=
+port=
+size=
 while (($#)); do
-    (($# > 1)) || usage "unknown option '$1', or its value is missing"
+    case $1 in
+        --single)
+            single=yes
+            shift
+            continue
+            ;;
+        --port | --size) (($# > 1)) || usage "the value of $1 is missing" ;;
+    esac
     case $1 in
         --port) port=$2 ;;
         --size) size=$2 ;;
@@ -26,93 +39,226 @@ while (($#)); do
     esac
     shift 2
 done
-[[ $port =~ ^[0-9]{1,5}$ ]] && ((port >= 1 && port <= 65534)) || usage "'$port' is no port: a number from 1 to 65534 is expected"
+if [[ -n $single ]]; then
+    wanted=(ost) others=("${cluster_daemons[@]}") port_file=$single_port port_default=7710 ports=2 size=${size:-2G}
+else
+    wanted=("${cluster_daemons[@]}") others=(ost) port_file=$cluster_port port_default=7700 ports=16 size=${size:-1G}
+fi
+port_max=$((65536 - ports))
+if [[ -n $port ]]; then
+    [[ $port =~ ^[1-9][0-9]{0,4}$ ]] && ((port <= port_max)) || usage "'$port' is no port: a number from 1 to $port_max is expected"
+fi
 [[ $size =~ ^([1-9][0-9]*)([KMGT])$ ]] || usage "'$size' is no size: a number with K, M, G or T is expected, such as 20G"
 store_size=$((2 * BASH_REMATCH[1]))${BASH_REMATCH[2]}
+again="./dev up${single:+ --single}"
 
 need_swift
 need_packages "${packages_build[@]}" fio
 need_kernel
+if [[ -z $single ]]; then need_product rawstor-mdt; fi
 need_product rawstor-ost
 need_product rawstor
 
 mkdir -p "$state"
-# Two calls at the same moment must not both find nothing running. The OST does not inherit the lock.
+# Two calls at the same moment must not both find nothing running. The daemons do not inherit the lock.
 exec 9>"$state/up.lock"
 flock -w 600 9 || die "another './dev up' has been at work in $state for ten minutes; stop that one first"
 
-socket=$store.sock
-# sun_path has 108 bytes with its end.
-((${#socket} <= 107)) || die "the path $socket is too long for a Unix socket; choose a shorter folder: RAWSTOR_STATE=/tmp/rawstor ./dev up"
+# They would want the same ports, and nobody could tell which vm1 is meant.
+if any_runs "${others[@]}"; then
+    if [[ -n $single ]]; then what="the cluster of ./dev up"; else what="the single OST of ./dev up --single"; fi
+    die "$what is running in $state; stop it first with ./dev down (its data stays), or use another folder and port: RAWSTOR_STATE=/tmp/rawstor $again --port $((port_default + 100))"
+fi
 
+# sun_path has 108 bytes with its end.
+[[ -z $single ]] || ((${#socket} <= 107)) ||
+    die "the path $socket is too long for a Unix socket; choose a shorter folder: RAWSTOR_STATE=/tmp/rawstor ./dev up --single"
+
+if [[ -z $single ]]; then build_release rawstor-mdt; fi
 build_release rawstor-ost rawstor
 programs=$(release_folder)
+rawstor=$programs/rawstor
 
-# Tells that nobody listens there, without taking a port that is merely winding down for taken.
+# What runs keeps its port; what was killed without ./dev down comes back where it was, unless another port is asked for.
+before=
+if [[ -s $port_file ]]; then before=$(<"$port_file"); fi
+if any_runs "${wanted[@]}"; then
+    if [[ -n $port && $port != "$before" ]]; then say "what is running keeps its port $before; to change it: ./dev down, then $again --port $port"; fi
+    port=$before
+elif [[ -z $port && -z $single ]]; then
+    port=$before
+fi
+port=${port:-$port_default}
+
+# The metrics are on the next one.
+port_of() {
+    case $1 in
+        ost | mdt) echo "$port" ;;
+        *) echo $((port + 8 + 2 * ${1#ost})) ;;
+    esac
+}
+
+# Tells that nobody listens there, without taking a port that is merely winding down for taken: the kernel ends what a killed daemon had
+# under way a moment after it is gone.
 port_is_free() {
     python3 - "$1" <<'PYTHON'
-import socket, sys
-s = socket.socket()
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-try:
-    s.bind(("127.0.0.1", int(sys.argv[1])))
-except OSError:
-    sys.exit(1)
+import socket, sys, time
+for attempt in range(50):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        s.bind(("127.0.0.1", int(sys.argv[1])))
+        sys.exit(0)
+    except OSError:
+        s.close()
+        time.sleep(0.05)
+sys.exit(1)
 PYTHON
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-start() {
-    local p
-    for p in "$port" "$((port + 1))"; do
-        port_is_free "$p" || die "port $p of 127.0.0.1 is in use by another program; choose another: ./dev up --port $((port + 100))"
+# The last lines of the logs of the daemons named.
+show_logs() {
+    local name
+    for name in "$@"; do
+        echo "-- $(log_of "$name")" >&2
+        tail -n 20 "$(log_of "$name")" >&2 || true
     done
-    [[ -e $store ]] || "$programs/rawstor-ost" init "$store" --size "$store_size" ||
-        die "making the store $store failed; the reason is above"
-    rm -f "$socket"
-    echo "$port" >"$state/port"
+}
+
+# start NAME OPTION…: serves what is there under that name, and waits until it listens.
+start() {
+    local name=$1 at log pid tenths
+    shift
+    at=$(port_of "$name")
+    log=$(log_of "$name")
     # A session of its own, so that Ctrl-C here does not reach it.
-    setsid "$programs/rawstor-ost" serve "$store" --listen "127.0.0.1:$port" --listen-unix "$socket" \
-        --metrics "127.0.0.1:$((port + 1))" >>"$ost_log" 2>&1 </dev/null 9>&- &
-    local pid=$! tenths
-    echo "$pid" >"$pid_file"
+    setsid "$programs/$(program_of "$name")" serve "$(kept_of "$name")" --listen "127.0.0.1:$at" --metrics "127.0.0.1:$((at + 1))" "$@" \
+        >>"$log" 2>&1 </dev/null 9>&- &
+    pid=$!
+    echo "$pid" >"$(pid_file_of "$name")"
     for ((tenths = 0; tenths < 300; tenths++)); do
         # A zombie of ours still has its number: the state tells.
         if [[ ! -e /proc/$pid || $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null) == [ZX] ]]; then
-            rm -f "$pid_file"
-            tail -n 20 "$ost_log" >&2
-            die "the OST ended at once; the last lines of its log ($ost_log) are above"
+            rm -f "$(pid_file_of "$name")"
+            show_logs "$name"
+            die "$(called "$name") ended at once; the last lines of its log are above. What else was started runs on: ./dev down stops it"
         fi
-        if [[ -S $socket ]] && listens "$port"; then return 0; fi
+        if listens "$at" && { [[ $name != ost ]] || [[ -S $socket ]]; }; then
+            say "started $(called "$name") (pid $pid)"
+            return 0
+        fi
         sleep 0.1
     done
-    die "the OST (pid $pid) does not listen on 127.0.0.1:$port and $socket after 30 s; its log is $ost_log; stop it with: ./dev down"
+    die "$(called "$name") (pid $pid) does not listen on 127.0.0.1:$at after 30 s; its log is $log; stop it with: ./dev down"
 }
 
-if pid=$(ost_pid); then
-    if [[ $(<"$state/port") != "$port" ]]; then say "keeps its port $(<"$state/port"); to change it: ./dev down, then ./dev up --port $port"; fi
-    port=$(<"$state/port")
-    say "the OST is running already (pid $pid)"
+# make NAME OPTION…: the store or catalogue of that daemon, unless it is there.
+make() {
+    local name=$1 kept
+    shift
+    kept=$(kept_of "$name")
+    [[ -e $kept ]] || "$programs/$(program_of "$name")" init "$kept" "$@" >&2 ||
+        die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE"
+}
+
+missing=()
+for name in "${wanted[@]}"; do
+    if pid=$(daemon_pid "$name"); then say "$(called "$name") is running already (pid $pid)"; else missing+=("$name"); fi
+done
+# All of them before the first is started, so that none is left behind alone.
+for name in "${missing[@]}"; do
+    at=$(port_of "$name")
+    for p in "$at" "$((at + 1))"; do
+        port_is_free "$p" || {
+            other="choose another: $again --port $((port + 100 <= port_max ? port + 100 : port_default))"
+            if any_runs "${wanted[@]}"; then other="./dev down, then $other"; fi
+            die "port $p of 127.0.0.1, which is for $(called "$name"), is in use by another program; $other"
+        }
+    done
+done
+echo "$port" >"$port_file"
+
+# Prints what is at a key of `rawstor status`.
+status_of_cluster() {
+    local answer
+    answer=$("$rawstor" status --json "rawstor://127.0.0.1:$port") || return 1
+    python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$answer" "$1"
+}
+
+# Prints those OSTs that the metadata server does not know to be up where they are now.
+not_registered() {
+    local answer name addresses=()
+    for name in "${cluster_daemons[@]:1}"; do addresses+=("127.0.0.1:$(port_of "$name")=$name"); done
+    answer=$("$rawstor" ost ls --json --timeout 5 "rawstor://127.0.0.1:$port" 2>/dev/null) || answer='{"osts": []}'
+    python3 - "$answer" "${addresses[@]}" <<'PYTHON'
+import json, sys
+up = {a for ost in json.loads(sys.argv[1])["osts"] if ost["state"] != "away" for a in ost["addresses"]}
+print(*(name for address, name in (w.split("=") for w in sys.argv[2:]) if address not in up))
+PYTHON
+}
+
+for name in "${missing[@]}"; do
+    case $name in
+        ost)
+            make ost --size "$store_size"
+            rm -f "$socket"
+            start ost --listen-unix "$socket"
+            ;;
+        mdt)
+            make mdt
+            start mdt
+            ;;
+        *)
+            if [[ ! -e $(kept_of "$name") ]]; then
+                id=$(status_of_cluster cluster) || die "the metadata server does not tell its cluster; its log is $(log_of mdt)"
+                make "$name" --size "$store_size" --cluster "$id"
+            fi
+            start "$name" --mdt "127.0.0.1:$port" --domain "room/rack/host${name#ost}"
+            ;;
+    esac
+done
+
+if [[ -z $single ]]; then
+    register_seconds_max=60
+    deadline=$((SECONDS + register_seconds_max))
+    while absent=$(not_registered) && [[ -n $absent ]]; do
+        if ((SECONDS >= deadline)); then
+            # Split on purpose.
+            show_logs mdt $absent
+            die "not registered at the metadata server after $register_seconds_max s: $absent; the logs above tell why. ./dev down stops all of it; ./dev down --purge also removes the data, for a fresh start"
+        fi
+        sleep 0.2
+    done
+    url=rawstor://127.0.0.1:$port/vm1
+    create=(--replicas 2)
 else
-    start
-    say "started the OST (pid $(<"$pid_file"))"
+    url=ost://127.0.0.1:$port/vm1
+    create=()
 fi
 
-url=ost://127.0.0.1:$port/vm1
+logs=$(for name in "${wanted[@]}"; do log_of "$name"; done | paste -sd ' ')
 made=
-if ! "$programs/rawstor" volume info "$url" >/dev/null 2>&1; then
-    "$programs/rawstor" volume create --size "$size" "$url" || die "making the volume $url failed; the OST's log is $ost_log"
-    made=yes
-fi
+status=0
+answer=$("$rawstor" volume info "$url" 2>&1) || status=$?
+case $status in
+    0) ;;
+    4)
+        "$rawstor" volume create "${create[@]}" --size "$size" "$url" >&2 || die "making the volume $url failed; the reason is above, the logs are $logs"
+        made=yes
+        ;;
+    *) die "$url cannot be looked at: $answer; the logs are $logs" ;;
+esac
 
 # Every block that is written is read back and compared.
 verified_job() {
-    local result=$state/fio.json
-    fio --name=verified --ioengine="external:$fio_engine" --thread=1 --verify_state_save=0 --url="$url" --rw=randwrite --bs=4k --iodepth=32 \
-        --size=256M --verify=crc32c --verify_fatal=1 --do_verify=1 --output-format=json --output="$result" >&2 || {
+    local result=$state/fio.json seconds_max=900
+    timeout --kill-after=10 "$seconds_max" fio --name=verified --ioengine="external:$fio_engine" --thread=1 --verify_state_save=0 \
+        --url="$url" --rw=randwrite --bs=4k --iodepth=32 --size=256M --verify=crc32c --verify_fatal=1 --do_verify=1 \
+        --output-format=json --output="$result" >&2 || {
         cat "$result" >&2
-        die "the verified fio job on $url failed; its report is above and in $result, the OST's log is $ost_log"
+        die "the verified fio job on $url failed, or took more than $seconds_max s; its report is above and in $result, the logs are $logs"
     }
     python3 - "$result" <<'PYTHON'
 import json, sys
@@ -134,12 +280,30 @@ else
     say "the volume vm1 was there before; it is not overwritten with a test"
 fi
 
-cat <<TEXT
+if [[ -n $single ]]; then
+    cat <<TEXT
 
 The volume is  $url
 or             ost+unix:///vm1?socket=$socket
 metrics        http://127.0.0.1:$((port + 1))/metrics
-the OST's log  $ost_log
+the OST's log  $(log_of ost)
+TEXT
+else
+    cat <<TEXT
+
+The volume is  $url
+               two replicas, on different OSTs of the three
+look           $rawstor status rawstor://127.0.0.1:$port
+work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
+                   --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
+break          kill -9 \$(cat $(pid_file_of ost1))
+               The work goes on; ./dev up starts the OST again. Copies that have missed writes stay stale, since nothing fills them yet:
+               killing a second OST then stops the work until it is back. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
+metrics        http://127.0.0.1:PORT/metrics, PORT $((port + 1)) (metadata server), $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)
+logs           $state/{mdt,ost1,ost2,ost3}.log
+TEXT
+fi
+cat <<TEXT
 
 Stop it with ./dev down; the data stays in $state. Stop it and remove the data with ./dev down --purge.
 TEXT

@@ -1,4 +1,5 @@
-/* Stands in for the daemon: `init` makes the file, `serve` listens where it is told until SIGTERM. Only what ./dev can see of it. */
+/* Stands in for both daemons, rawstor-ost and rawstor-mdt: `init` makes the file, `serve` listens where it is told until SIGTERM. Only what
+   ./dev can see of it. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ int main(int count, char **words) {
         FILE *file = fopen(words[2], "wx");
         return file && fclose(file) == 0 ? 0 : fail(words[2]);
     }
+    if (access(words[2], F_OK)) return fail(words[2]);
     if (getenv("STUB_OST_DIES")) {
         fprintf(stderr, "stub: told to die\n");
         return 1;
@@ -35,7 +37,7 @@ int main(int count, char **words) {
             int listener = socket(AF_UNIX, SOCK_STREAM, 0);
             snprintf(address.sun_path, sizeof address.sun_path, "%s", words[index + 1]);
             if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8)) return fail(address.sun_path);
-        } else {
+        } else if (strcmp(words[index], "--listen") == 0 || strcmp(words[index], "--metrics") == 0) {
             struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
             int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
             setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);

@@ -1,0 +1,43 @@
+# The daemons that `up` starts and `down` stops, each under a name that its files begin with: where those are, and whether it runs.
+
+# The metadata server first: the OSTs register there.
+cluster_daemons=(mdt ost1 ost2 ost3)
+# `ost` is the one of --single.
+daemons=(ost "${cluster_daemons[@]}")
+
+program_of() { if [[ $1 == mdt ]]; then echo rawstor-mdt; else echo rawstor-ost; fi; }
+# What it keeps: the catalogue, or the store.
+kept_of() { if [[ $1 == mdt ]]; then echo "$state/mdt.db"; else echo "$state/$1.store"; fi; }
+log_of() { echo "$state/$1.log"; }
+pid_file_of() { echo "$state/$1.pid"; }
+called() { if [[ $1 == ost ]]; then echo "the OST"; else echo "$1"; fi; }
+
+# Only that of --single has one.
+socket=$state/ost.store.sock
+# The port that was asked for, for as long as the daemons are meant to run.
+single_port=$state/port
+cluster_port=$state/cluster.port
+
+# Prints the pid of a running daemon; fails when it does not run. A pid file outlives a crash and the number may be another program's by
+# now, so that program must be ours and serve this very store.
+daemon_pid() {
+    local file pid words program
+    file=$(pid_file_of "$1")
+    program=$(program_of "$1")
+    [[ -r $file ]] && pid=$(<"$file") && [[ $pid =~ ^[0-9]+$ ]] || return 1
+    [[ $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null) =~ ^[^ZX]$ ]] || return 1
+    # After a rebuild the kernel calls the file it was started from deleted.
+    [[ $(readlink "/proc/$pid/exe" 2>/dev/null) =~ /$program( \(deleted\))?$ ]] || return 1
+    mapfile -d '' -t words <"/proc/$pid/cmdline" 2>/dev/null || return 1
+    [[ ${words[1]:-} == serve && ${words[2]:-} == "$(kept_of "$1")" ]] || return 1
+    echo "$pid"
+}
+
+# Whether one of those named runs.
+any_runs() {
+    local name
+    for name in "$@"; do
+        if daemon_pid "$name" >/dev/null; then return 0; fi
+    done
+    return 1
+}
