@@ -53,8 +53,9 @@ extension ClusterOptions {
             faults.bitRot = 20_000
             faults.misdirectedWrite = 5_000
             faults.lostWrite = 5_000
-        case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters:
-            unreachable("nothing is filled in this world")
+        case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .skipsReconcile, .excludesAlone,
+            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .marksTooEarly:
+            unreachable("a volume in this world has one member")
         }
     }
 }
