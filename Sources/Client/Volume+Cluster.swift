@@ -243,7 +243,7 @@ extension Volume {
         var table = Volume.table(of: map) { stores.firstIndex(of: $0) }
         table.peerCount = stores.count
         engine.now = world.now
-        engine.mapChanged(table)
+        engine.mapChanged(table, bytes: map.object.bytes)
         progress()
     }
 }

@@ -20,6 +20,7 @@ import Wire
 
 extension Volume {
     private static let healInterval = Interval.milliseconds(500)
+    private static let lookInterval = Interval.seconds(5)
     private static let healBackoff = Interval.seconds(2)
     private static let askDeadline = Interval.seconds(5)
     private static let pagesAtOnce = 4
@@ -27,8 +28,14 @@ extension Volume {
     /// Until the volume is closed.
     func keepHealthy() async {
         isHealing = true
+        var nextLook = world.now + Volume.lookInterval
         while !isShutDown, !engine.isDead, !isEnding {
             await operations.sleep(Volume.healInterval)
+            if world.now >= nextLook, let mdt, !isShutDown {
+                // Somebody may have resized it, or an OST moved.
+                nextLook = world.now + Volume.lookInterval
+                if let map = try? await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline) { apply(map) }
+            }
             guard let peer = nextStale() else { continue }
             do throws(Failure) {
                 try await resync(peer)

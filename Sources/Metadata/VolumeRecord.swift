@@ -158,18 +158,29 @@ public struct VolumeRecord: CatalogueValue {
         }
     }
 
-    /// For the writer of this generation: no member on these stores counts any more.
+    /// For the writer of this generation: members on these stores do not count any more, except where one is the last: that stays in sync,
+    /// and its placement waits for it. Refused if that is so everywhere.
     mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64) throws(Failure) -> Bool {
         try check(generation: generation)
-        let leaving = entries.indices.filter { entries[$0].state != .stale && excluded.contains(stores[entries[$0].ost]) }
-        if leaving.isEmpty { return false }
+        let wanted = entries.indices.filter { entries[$0].state != .stale && excluded.contains(stores[entries[$0].ost]) }
+        if wanted.isEmpty { return false }
         object.map += 1
-        for index in leaving { makeStale(index) }
-        for placement in Set(leaving.map { $0 / members }).sorted() where inSync(in: placement) < inSyncNeeded {
+        var spared: Set<Int> = []
+        for placement in Set(wanted.map { $0 / members }).sorted() {
+            let own = wanted.filter { $0 / members == placement }
+            for index in own.sorted(by: { entries[$0].state != .inSync && entries[$1].state == .inSync }) {
+                if entries[index].state == .inSync, inSync(in: placement) == inSyncNeeded {
+                    spared.insert(placement)
+                } else {
+                    makeStale(index)
+                }
+            }
+        }
+        guard wanted.contains(where: { entries[$0].state == .stale }) else {
             throw Failure(
                 .unavailable,
-                "without \(excluded.sorted().map(\.description).joined(separator: ", ")) placement \(placement) of '\(object.name)' has "
-                    + "\(inSync(in: placement)) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
+                "without \(excluded.sorted().map(\.description).joined(separator: ", ")) placement \(spared.min() ?? 0) of '\(object.name)' has "
+                    + "\(inSyncNeeded - 1) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
         }
         return true
     }

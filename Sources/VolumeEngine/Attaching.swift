@@ -58,7 +58,7 @@ extension VolumeEngine {
         while state.pointee.delayed.popFirst() != nil {}
         resending.removeIfPresent(peer)
         for index in 0..<state.pointee.requests.capacity { detach(peer, request: index, keepsOutcomesOpen) }
-        if !state.pointee.isUsed { forget(peer) }
+        if state.pointee.isUsed { forgetStale(peer) } else { forget(peer) }
         reportUnpinned()
         effects.append(.notice(.disconnected(peer)))
         stampsChanged()
@@ -197,6 +197,7 @@ extension VolumeEngine {
                 return
             }
             if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
+            // It is the last one wherever it is in sync.
         }
         powerLost()
     }

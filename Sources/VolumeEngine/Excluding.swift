@@ -35,6 +35,7 @@ extension VolumeEngine {
         exclusionCheckAt = .never
         for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isExclusionAsked {
             let state = peers.at(peer)
+            if state.pointee.isTainted { reconsider(tainted: peer) }
             guard state.pointee.isTainted || (state.pointee.isWanted && state.pointee.phase == .detached) else { continue }
             if isLate { state.pointee.detachedAt = now }
             let due = state.pointee.isTainted ? now : state.pointee.detachedAt + VolumeEngine.graceWithout
@@ -80,15 +81,17 @@ extension VolumeEngine {
         settle()
     }
 
-    /// What it may have lost nobody else in sync has any more: then it is lost, as with a single OST.
+    /// What it may have lost nobody else in sync has for certain, in no placement that it still takes part in: then it is lost, as with a
+    /// single OST. Of several that lost power at once one is taken for the truth, and the others are excluded.
     private mutating func reconsider(tainted peer: Int) {
-        if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return }
+        if (tableNext ?? table).couldDo(without: peer, { !peers.at($0).pointee.isTainted }) { return }
         peers.at(peer).pointee.isTainted = false
         powerLost()
     }
 
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
-    public mutating func mapChanged(_ new: MemberTable) {
+    public mutating func mapChanged(_ new: MemberTable, bytes: UInt64? = nil) {
+        if let bytes, objectBytes > 0 { changeSize(bytes) }
         invariant(new.peerCount == table.peerCount, "a map of \(new.peerCount) peers for a volume of \(table.peerCount)")
         isMapWanted = false
         for peer in 0..<peers.count { peers.at(peer).pointee.isExclusionAsked = false }
@@ -140,7 +143,12 @@ extension VolumeEngine {
                 state.pointee.isTainted = false
                 state.pointee.isWanted = false
             }
-            guard wasUsed, !state.pointee.isUsed else { continue }
+            guard wasUsed else { continue }
+            guard !state.pointee.isUsed else {
+                if state.pointee.isTainted { reconsider(tainted: peer) }
+                forgetStale(peer)
+                continue
+            }
             marks.hit(.excludedPeer)
             effects.append(.notice(.excluded(peer)))
             state.pointee.isTainted = false
@@ -155,6 +163,18 @@ extension VolumeEngine {
     private mutating func wantForStamp(_ peer: Int) {
         peers.at(peer).pointee.isWanted = true
         exclusionCheckAt = min(exclusionCheckAt, max(now, peers.at(peer).pointee.detachedAt + VolumeEngine.graceWithout))
+    }
+
+    /// Nobody waits for what a peer that is gone was sent as a member that is stale now. One that is there answers.
+    mutating func forgetStale(_ peer: Int) {
+        let state = peers.at(peer)
+        guard state.pointee.phase == .detached else { return }
+        for index in 0..<state.pointee.requests.capacity {
+            let request = state.pointee.requests.at(index)
+            guard request.pointee.state != .free, request.pointee.part != SlotList.none, request.pointee.opcode != .flush else { continue }
+            let member = rows.range(ofChunk: parts.at(request.pointee.part).pointee.block >> chunkShift).lowerBound
+            if rows.members[member + Int(request.pointee.member)].state == .stale { requestEnded(peer, index) }
+        }
     }
 
     /// An excluded peer is detached: nobody waits for it any more.

@@ -51,17 +51,19 @@ public struct MemberTable: Hashable, Sendable {
 
     public var placementCount: Int { members.count / membersPerPlacement }
 
-    /// Whether each placement that this peer takes writes of has another member in sync whose peer satisfies the condition.
+    /// Whether writes can go on without this peer in some placement, and in each it has either another member in sync whose peer satisfies
+    /// the condition, or is the last one, which stays.
     func couldDo(without peer: Int, _ isUsable: (Int) -> Bool) -> Bool {
+        var isAnyFree = false
         var first = 0
         while first < members.count {
             let range = first..<first + membersPerPlacement
             first += membersPerPlacement
             guard range.contains(where: { members[$0].peer == peer && members[$0].takesWrites }) else { continue }
-            guard range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync && isUsable(members[$0].peer) })
-            else { return false }
+            let others = range.filter { members[$0].peer != peer && members[$0].state == .inSync }
+            if others.contains(where: { isUsable(members[$0].peer) }) { isAnyFree = true } else if !others.isEmpty { return false }
         }
-        return true
+        return isAnyFree
     }
 
     /// Whether any member of this peer takes writes.

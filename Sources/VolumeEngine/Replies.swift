@@ -103,7 +103,9 @@ extension VolumeEngine {
     private mutating func take(event header: FrameHeader, _ peer: Int) {
         guard header.handle == peers.at(peer).pointee.handle, let event = VolumeEvent(rawValue: header.argument) else { return }
         switch event {
-        case .sizeChanged: changeSize(header.sequence)
+        case .sizeChanged:
+            // Of several OSTs one has it before the others; the MDT knows when all have.
+            if peers.count == 1 { changeSize(header.sequence) } else { wantMap() }
         case .fenced: if isWritable { fail(.fenced) }
         case .closed:
             marks.hit(.storeRefused)
@@ -220,10 +222,7 @@ extension VolumeEngine {
             delay(peer, index, status)
         case .refreshMap:
             marks.hit(.mapRefreshed)
-            if !isMapWanted {
-                isMapWanted = true
-                effects.append(.mapWanted)
-            }
+            wantMap()
             delay(peer, index, status)
         case .reconnect:
             marks.hit(.storeRefused)
@@ -247,6 +246,12 @@ extension VolumeEngine {
             if isDamaged { marks.hit(.readDamaged) }
             refused(peer, index, isDamaged ? .damaged : status)
         }
+    }
+
+    private mutating func wantMap() {
+        if isMapWanted { return }
+        isMapWanted = true
+        effects.append(.mapWanted)
     }
 
     private mutating func concludeControl(_ peer: Int, _ index: Int, _ status: Status) {
@@ -360,6 +365,17 @@ extension VolumeEngine {
         let part = parts.at(index)
         let operation = part.pointee.operation
         let owner = operations.at(operation)
+        if part.pointee.status == .noSpace { owner.pointee.avoided |= part.pointee.taken }
+        if owner.pointee.hasHeld, part.pointee.purpose == .rewriteWrite {
+            // The one that is held already keeps the mark below this one too.
+            let blocks = part.pointee.block..<part.pointee.block + UInt64(part.pointee.blockCount)
+            let status = part.pointee.status == .ok ? Status.unreachable : part.pointee.status
+            order.end(index)
+            parts.release(index)
+            owner.pointee.parts -= 1
+            rewriteStep(operation, .rewriteWrite, blocks, status)
+            return
+        }
         part.pointee.state = .held
         owner.pointee.hasHeld = true
         marks.hit(.heldUnequal)

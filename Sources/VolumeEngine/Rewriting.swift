@@ -28,7 +28,7 @@ extension VolumeEngine {
         marks.hit(.rewritten)
         slot.pointee.phase = .rewrite
         slot.pointee.source = nil
-        slot.pointee.avoided = 0
+        // Where one had no room for it the write is undone rather than done: what was there before has its room.
         slot.pointee.cursorBlock = slot.pointee.firstBlock
         slot.pointee.rewriteFirst = slot.pointee.firstBlock
         slot.pointee.rewriteEnd = slot.pointee.firstBlock
