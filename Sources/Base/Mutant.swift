@@ -31,8 +31,6 @@ public enum Mutant: String, CaseIterable, Sendable {
     case listsBeforeFilling
     /// A second attempt to fill a member begins at the mark that the first one has moved.
     case forgetsFillBase
-    /// The mark passes what is on no stable media yet.
-    case marksTooEarly
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

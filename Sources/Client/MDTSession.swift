@@ -111,7 +111,13 @@ final class MDTSession {
             if !waiters.isEmpty { waiters.removeFirst().resume() }
             resumeCloser()
         }
-        return try await connected(deadline).exchange(header, body, deadline: deadline)
+        do throws(Failure) {
+            return try await connected(deadline).exchange(header, body, deadline: deadline)
+        } catch {
+            // A server that is silent may be dead with its machine.
+            if error.status == .deadlineExceeded { nextEndpoint += 1 }
+            throw error
+        }
     }
 
     private func connected(_ deadline: Instant) async throws(Failure) -> ControlConnection {
@@ -159,7 +165,7 @@ final class MDTSession {
             let next = world.now + Limits.writerPingInterval
             while !isClosed, world.now < next { await operations.sleep(.milliseconds(200)) }
             if isClosed { break }
-            _ = try? await exchange(FrameHeader(.ping), [], world.now + Limits.writerSilenceMax)
+            _ = try? await exchange(FrameHeader(.ping), [], world.now + .seconds(3))
         }
         isPinging = false
         resumeCloser()

@@ -34,7 +34,7 @@ extension Volume {
             await mdt.close(deadline: world.now + .seconds(1))
             throw error
         }
-        let volume = Volume(world, address, options, map.object, table(of: map) { map.index(of: $0) })
+        let volume = Volume(world, address, options, map.object, table(of: map, peers: map.osts.count) { map.index(of: $0) })
         do throws(Failure) {
             try await volume.open(map, mdt, deadline)
             return volume
@@ -63,7 +63,7 @@ extension Volume {
     }
 
     /// The map as the engine needs it; `peer` says which peer a store is.
-    private static func table(of map: VolumeMap, _ peer: (Identifier) -> Int?) -> MemberTable {
+    private static func table(of map: VolumeMap, peers: Int, _ peer: (Identifier) -> Int?) -> MemberTable {
         var members: ContiguousArray<MemberTable.Member> = []
         for entry in map.entries {
             let state: MemberTable.State
@@ -78,7 +78,7 @@ extension Volume {
                 MemberTable.Member(peer: known ?? 0, state: known == nil ? .stale : state, incarnation: entry.incarnation))
         }
         return MemberTable(
-            number: map.object.map, peerCount: map.osts.count, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
+            number: map.object.map, peerCount: peers, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
             members: members)
     }
 
@@ -104,6 +104,12 @@ extension Volume {
         let (sessions, failures) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
         for (peer, session) in sessions.enumerated() {
             guard let session else { continue }
+            guard session.attachment.map <= map.object.map else {
+                throw Failure(
+                    .staleMap,
+                    "OST \(stores[peer]) knows map \(session.attachment.map) of '\(map.object.name)', the metadata server only \(map.object.map): "
+                        + "its catalogue is an old copy")
+            }
             for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }
             links[peer].adopt(session)
         }
@@ -130,7 +136,7 @@ extension Volume {
 
     /// Opens a session with every OST that has a member in use, all at once.
     private func connectAll(_ map: VolumeMap, _ deadline: Instant) async -> (sessions: [Session?], failures: [Failure?]) {
-        let table = Volume.table(of: map) { map.index(of: $0) }
+        let table = Volume.table(of: map, peers: links.count) { map.index(of: $0) }
         let wanted = links.filter { table.isUsed($0.peer) }
         var sessions = [Session?](repeating: nil, count: links.count)
         var failures = [Failure?](repeating: nil, count: links.count)
@@ -203,7 +209,7 @@ extension Volume {
         world.spawn { [self] in
             while let mdt, !isShutDown, !engine.isDead {
                 do throws(Failure) {
-                    apply(try await mdt.exclude([stores[peer]], deadline: world.now + Limits.requestDeadlineDefault))
+                    apply(try await mdt.exclude([stores[peer]], deadline: world.now + .seconds(3)))
                     return
                 } catch {
                     world.log(
@@ -212,7 +218,9 @@ extension Volume {
                     engine.now = world.now
                     switch error.status {
                     case .fenced: engine.fail(.fenced)
-                    case .unavailable: engine.exclusionRefused(peer)
+                    case .unavailable:
+                        engine.exclusionRefused(peer)
+                        refreshMap()
                     case _:
                         await operations.sleep(.milliseconds(200))
                         continue
@@ -239,9 +247,11 @@ extension Volume {
 
     func apply(_ map: VolumeMap) {
         if isShutDown { return }
-        if map.object.map >= (self.map?.object.map ?? 0) { self.map = map }
-        var table = Volume.table(of: map) { stores.firstIndex(of: $0) }
-        table.peerCount = stores.count
+        guard map.object.id == object.id, let known = self.map, map.entries.count == known.entries.count,
+            map.membersPerPlacement == known.membersPerPlacement
+        else { return world.log(.error, "the metadata server sent a map of another form", [LogField("volume", "\(address)")]) }
+        if map.object.map >= known.object.map { self.map = map }
+        let table = Volume.table(of: map, peers: stores.count) { stores.firstIndex(of: $0) }
         engine.now = world.now
         engine.mapChanged(table, bytes: map.object.bytes)
         progress()
@@ -262,6 +272,7 @@ struct DoubtMerge {
     init(chunkBlocks: UInt64) { self.chunkBlocks = chunkBlocks }
 
     mutating func add(_ range: DoubtRange, peer: Int) {
+        guard UInt64(range.firstBlock) + UInt64(range.blockCount) <= chunkBlocks else { return }
         let first = UInt64(range.part.chunk) * chunkBlocks + UInt64(range.firstBlock)
         for block in first..<first + UInt64(range.blockCount) {
             if let known = blocks[block], known.version >= range.version { continue }

@@ -211,7 +211,9 @@ public final class Volume: CompletionSink {
 
     /// The status with which the volume has failed for good, if an open that is refused with `status` will never be granted.
     func finalVerdict(_ status: Status) -> Status? {
-        switch status {
+        // Of several OSTs one that is not what it should be is one that is not there.
+        if links.count > 1, status != .fenced, status != .staleSession { return nil }
+        return switch status {
         case .fenced, .staleSession: .fenced
         case .invalidArgument, .wrongVersion, .notFound, .unsupported, .wrongCluster, .readOnly, .permissionDenied: status
         case .ok, .malformed, .alreadyExists, .busy, .outOfRange, .noSpace, .staleMap, .checksumMismatch, .damaged, .diskFailed,

@@ -60,6 +60,7 @@ extension VolumeEngine {
         for index in 0..<state.pointee.requests.capacity { detach(peer, request: index, keepsOutcomesOpen) }
         if state.pointee.isUsed { forgetStale(peer) } else { forget(peer) }
         reportUnpinned()
+        if state.pointee.isWanted { exclusionCheckAt = min(exclusionCheckAt, now + VolumeEngine.graceWithout) }
         effects.append(.notice(.disconnected(peer)))
         stampsChanged()
         pump()

@@ -167,7 +167,7 @@ extension VolumeEngine {
             marks.hit(.silence)
             reset(peer, .silence)
         } else if state.pointee.pingSent == .never {
-            guard now >= state.pointee.lastReceived + Limits.keepAliveInterval else { return }
+            guard now >= min(state.pointee.lastReceived + Limits.keepAliveInterval, doubtBegins(peer)) else { return }
             marks.hit(.keepAlive)
             state.pointee.pingSent = now
             control(peer, .ping, .ping)
@@ -179,6 +179,12 @@ extension VolumeEngine {
             marks.hit(.silence)
             reset(peer, .silence)
         }
+    }
+
+    /// When it is asked whether it is there at all: a disk that is slow is no reason to go on without it.
+    private func doubtBegins(_ peer: Int) -> Instant {
+        guard rows.width > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
+        return peers.at(peer).pointee.waitsSince + VolumeEngine.silenceBeforePing
     }
 
     /// When its silence is too long for somebody who can go on without it.
@@ -200,6 +206,7 @@ extension VolumeEngine {
             if isWritable, markAt == .never, isUnsettled(peer) { markAt = now + Limits.markInterval }
             let idle = state.pointee.pingSent == .never ? state.pointee.lastReceived : state.pointee.pingSent
             wake = min(wake, min(idle + Limits.keepAliveInterval, silenceEnd(peer)))
+            if state.pointee.pingSent == .never { wake = min(wake, doubtBegins(peer)) }
         }
         if !isBehind { unflushed.allDurable() }
         wake = min(wake, markAt)

@@ -13,6 +13,7 @@ extension VolumeEngine {
     static let graceWithout = Interval.milliseconds(500)
     /// So long without a byte, with something to answer, is too long where others can go on.
     static let silenceAmongMany = Interval.seconds(3)
+    static let silenceBeforePing = Interval.milliseconds(1500)
     private static let exclusionRecheck = Interval.milliseconds(100)
 
     /// Something cannot be done before this peer is back or excluded.
@@ -34,6 +35,7 @@ extension VolumeEngine {
         guard now >= exclusionCheckAt else { return }
         exclusionCheckAt = .never
         for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isExclusionAsked {
+            if tableNext?.isUsed(peer) == false { continue }
             let state = peers.at(peer)
             if state.pointee.isTainted { reconsider(tainted: peer) }
             guard state.pointee.isTainted || (state.pointee.isWanted && state.pointee.phase == .detached) else { continue }
@@ -103,7 +105,8 @@ extension VolumeEngine {
         mapNumber = new.number
         for peer in 0..<peers.count {
             // One that joins hears it when its session is opened.
-            peers.at(peer).pointee.stampWanted = new.isUsed(peer) && peers.at(peer).pointee.isUsed ? new.number : 0
+            let isTold = isWritable && new.isUsed(peer) && peers.at(peer).pointee.isUsed
+            peers.at(peer).pointee.stampWanted = isTold ? new.number : 0
             if peers.at(peer).pointee.isTainted, new.isUsed(peer) { reconsider(tainted: peer) }
         }
         stampsChanged()

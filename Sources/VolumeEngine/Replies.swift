@@ -124,7 +124,6 @@ extension VolumeEngine {
         var bound = UInt64.max
         for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
             bound = min(bound, peers.at(peer).pointee.durability.bound)
-            if mutated(.marksTooEarly) { bound = .max }
         }
         order.advance(to: bound)
     }
@@ -177,6 +176,8 @@ extension VolumeEngine {
             if status == .ok, peers.at(peer).pointee.stampSent >= peers.at(peer).pointee.stampWanted {
                 peers.at(peer).pointee.stampWanted = 0
             }
+            // A session that is opened anew brings the number with it.
+            if status != .ok { reset(peer, .refused(status)) }
             concludeControl(peer, index, status)
             stampsChanged()
         case .close:

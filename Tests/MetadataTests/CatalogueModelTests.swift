@@ -32,7 +32,7 @@ private struct ModelVolume {
     var nonce = Identifier.zero
     /// Of each placement the stores of its members, and which of them are stale.
     var placements: [[Identifier]]
-    var stale: Set<Identifier> = []
+    var stale: [Set<Identifier>]
 }
 
 private final class ModelRun {
@@ -65,7 +65,8 @@ private final class ModelRun {
         let placements = (0..<record.placementCount).map { placement in
             (0..<record.members).map { record.stores[record.entries[placement * record.members + $0].ost] }
         }
-        volumes[name] = ModelVolume(id: record.id, bytes: bytes, placements: placements)
+        volumes[name] = ModelVolume(
+            id: record.id, bytes: bytes, placements: placements, stale: placements.map { _ in [] })
         created += 1
     }
 
@@ -82,8 +83,16 @@ private final class ModelRun {
     private func exclude(_ name: String, _ volume: ModelVolume) async throws {
         let generation = volume.generation > 0 && bench.chance(20) ? volume.generation - 1 : volume.generation
         let leaving = Set(stores.filter { _ in bench.chance(25) })
-        let stale = volume.stale.union(leaving.filter { store in volume.placements.contains { $0.contains(store) } })
-        let keepsAll = volume.placements.allSatisfy { !Set($0).isSubset(of: stale) }
+        // The last one of a placement stays.
+        var stale = volume.stale
+        var asksForMore = false
+        for (placement, stores) in volume.placements.enumerated() {
+            for store in stores where leaving.contains(store) && !stale[placement].contains(store) {
+                asksForMore = true
+                if stale[placement].count < stores.count - 1 { stale[placement].insert(store) }
+            }
+        }
+        let keepsAll = !asksForMore || stale != volume.stale
         let outcome = await failure { try await catalogue.exclude(leaving, from: volume.id, generation: generation) }
         if generation < volume.generation {
             #expect(outcome?.status == .fenced)
@@ -141,7 +150,7 @@ private final class ModelRun {
             for (index, entry) in record.entries.enumerated() {
                 let store = volume.placements[index / record.members][index % record.members]
                 #expect(record.stores[entry.ost] == store)
-                #expect((entry.state == .stale) == volume.stale.contains(store))
+                #expect((entry.state == .stale) == volume.stale[index / record.members].contains(store))
             }
         }
         let unfinished = try await catalogue.unfinished()

@@ -177,6 +177,20 @@ import Wire
         for mark in reached { #expect(marks.contains(mark), "\(mark) was never reached") }
     }
 
+    #if MUTANTS
+        @Test func aWriteThatLeavesMembersUnequalIsNoticed() throws {
+            Mutant.active = .skipsRewrite
+            defer { Mutant.active = nil }
+            let rig = ReplicaRig(peers: 2)
+            rig.submit(.write, 0, block, value: 5)
+            try rig.run()
+            rig.osts[1].refusals[.write] = [.noSpace]
+            rig.submit(.write, 0, block, value: 6)
+            try rig.run()
+            #expect(rig.differences() != [])
+        }
+    #endif
+
     private func runRandom(members: Int, seed: UInt64) throws -> VolumeMarks {
         let sectors = Int(ReplicaRig.objectBytes) / 512
         let rig = ReplicaRig(peers: members + 1, members: members, seed: seed &* 104_729)
