@@ -160,8 +160,16 @@ make() {
     shift
     kept=$(kept_of "$name")
     [[ -e $kept ]] || "$programs/$(program_of "$name")" init "$kept" "$@" >&2 ||
-        die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE"
+        die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE. ./dev down stops what was started"
 }
+
+# The catalogue is made before the first store: a new one would refuse them, and without the old one their volumes are lost.
+if [[ -z $single && ! -e $(kept_of mdt) ]]; then
+    for name in "${cluster_daemons[@]:1}"; do
+        [[ ! -e $(kept_of "$name") ]] ||
+            die "the catalogue $(kept_of mdt) is gone, and $(kept_of "$name") belongs to its cluster; put it back, or begin anew with ./dev down --purge"
+    done
+fi
 
 missing=()
 for name in "${wanted[@]}"; do
@@ -297,7 +305,7 @@ The volume is  $url
 look           $rawstor status rawstor://127.0.0.1:$port
 work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
                    --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
-break          kill -9 \$(cat $(pid_file_of ost1))
+break          kill -9 \$(cat $(printf %q "$(pid_file_of ost1)"))
                The work goes on; ./dev up starts the OST again. Copies that have missed writes stay stale, since nothing fills them yet:
                killing a second OST then stops the work until it is back. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
 metrics        http://127.0.0.1:PORT/metrics, PORT $((port + 1)) (metadata server), $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)
