@@ -160,8 +160,16 @@ make() {
     shift
     kept=$(kept_of "$name")
     [[ -e $kept ]] || "$programs/$(program_of "$name")" init "$kept" "$@" >&2 ||
-        die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE"
+        die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE. ./dev down stops what was started"
 }
+
+# The catalogue is made before the first store: a new one would refuse them, and without the old one their volumes are lost.
+if [[ -z $single && ! -e $(kept_of mdt) ]]; then
+    for name in "${cluster_daemons[@]:1}"; do
+        [[ ! -e $(kept_of "$name") ]] ||
+            die "the catalogue $(kept_of mdt) is gone, and $(kept_of "$name") belongs to its cluster; put it back, or begin anew with ./dev down --purge"
+    done
+fi
 
 missing=()
 for name in "${wanted[@]}"; do
@@ -264,6 +272,8 @@ verified_job() {
 import json, sys
 text = open(sys.argv[1]).read()
 job = json.loads(text[text.index("{"):])["jobs"][0]
+# Less than was asked for on a volume that is smaller.
+print(f"{job['write']['io_bytes'] >> 20} MiB written at random and read back, all of it as written:")
 for kind in ("write", "read"):
     side = job[kind]
     print(f"  {kind:5} 4 KiB, depth 32: {side['iops']:9.0f} IOPS  {side['bw_bytes'] / 1e6:7.1f} MB/s  mean {side['clat_ns']['mean'] / 1e3:6.0f} us")
@@ -274,7 +284,6 @@ if ! fio_available; then
     say "the fio engine (patches/fio/build) is not built yet: the volume has not been checked"
 elif [[ -n $made ]]; then
     build_fio
-    echo "256 MiB written at random and read back, all of it as written:"
     verified_job
 else
     say "the volume vm1 was there before; it is not overwritten with a test"
@@ -296,7 +305,7 @@ The volume is  $url
 look           $rawstor status rawstor://127.0.0.1:$port
 work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
                    --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
-break          kill -9 \$(cat $(pid_file_of ost1))
+break          kill -9 \$(cat $(printf %q "$(pid_file_of ost1)"))
                The work goes on; ./dev up starts the OST again. Copies that have missed writes stay stale, since nothing fills them yet:
                killing a second OST then stops the work until it is back. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
 metrics        http://127.0.0.1:PORT/metrics, PORT $((port + 1)) (metadata server), $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)

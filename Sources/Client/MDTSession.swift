@@ -75,7 +75,7 @@ final class MDTSession {
     func close(deadline: Instant) async {
         if generation > 0, let connection, !connection.isBroken {
             let request = VolumeCloseRequest(id: id, generation: generation)
-            _ = try? await exchange(FrameHeader(.volumeClose), request.encoded, deadline)
+            await tell(FrameHeader(.volumeClose), request.encoded, deadline)
         }
         isClosed = true
         await suspend(while: { isPinging || isBusy }) { closeWaiter = $0 }
@@ -165,10 +165,19 @@ final class MDTSession {
             let next = world.now + Limits.writerPingInterval
             while !isClosed, world.now < next { await operations.sleep(.milliseconds(200)) }
             if isClosed { break }
-            _ = try? await exchange(FrameHeader(.ping), [], world.now + .seconds(3))
+            await tell(FrameHeader(.ping), [], world.now + .seconds(3))
         }
         isPinging = false
         resumeCloser()
+    }
+
+    /// What the server may hear or not: it learns the same from a connection that ends or is silent.
+    private func tell(_ header: FrameHeader, _ body: [UInt8], _ deadline: Instant) async {
+        do throws(Failure) {
+            _ = try await exchange(header, body, deadline)
+        } catch {
+            world.log(.debug, "the metadata server does not hear", [LogField("what", "\(header.opcode)"), LogField("why", error.detail)])
+        }
     }
 
     private func resumeCloser() {

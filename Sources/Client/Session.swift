@@ -53,7 +53,8 @@ struct Session {
         guard peer.mountCounter >= request.minimumMounts else {
             throw Failure(
                 .wrongStore,
-                "store \(peer.store) at \(request.endpoint) was mounted \(peer.mountCounter) times and has been at \(request.minimumMounts): "
+                "store \(peer.store) at \(request.endpoint) says that it was mounted \(peer.mountCounter) times, and has been at "
+                    + "\(request.minimumMounts): "
                     + "it is an old copy of the disk")
         }
         var header = FrameHeader(.open)

@@ -107,7 +107,8 @@ extension Volume {
             guard session.attachment.map <= map.object.map else {
                 throw Failure(
                     .staleMap,
-                    "OST \(stores[peer]) knows map \(session.attachment.map) of '\(map.object.name)', the metadata server only \(map.object.map): "
+                    "OST \(stores[peer]) knows map \(session.attachment.map) of '\(map.object.name)', "
+                        + "the metadata server only \(map.object.map): "
                         + "its catalogue is an old copy")
             }
             for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }

@@ -34,7 +34,11 @@ extension Volume {
             if world.now >= nextLook, let mdt, !isShutDown {
                 // Somebody may have resized it, or an OST moved.
                 nextLook = world.now + Volume.lookInterval
-                if let map = try? await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline) { apply(map) }
+                do throws(Failure) {
+                    apply(try await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline))
+                } catch {
+                    world.log(.debug, "no news of the map", [LogField("volume", "\(address)"), LogField("why", error.detail)])
+                }
             }
             guard let peer = nextStale() else { continue }
             do throws(Failure) {
@@ -51,6 +55,9 @@ extension Volume {
         healWaiter?.resume()
         healWaiter = nil
     }
+
+    /// Members that are not in sync, as far as this writer knows; 0 for a volume with one OST.
+    public var membersBehind: Int { map?.entries.count { $0.state != .inSync } ?? 0 }
 
     /// An OST of which some member is stale, and that was not tried a moment ago.
     private func nextStale() -> Int? {

@@ -162,31 +162,35 @@ public struct VolumeRecord: CatalogueValue {
     /// and its placement waits for it. Refused if that is so everywhere.
     mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64) throws(Failure) -> Bool {
         try check(generation: generation)
-        let wanted = entries.indices.filter { entries[$0].state != .stale && excluded.contains(stores[entries[$0].ost]) }
-        if wanted.isEmpty { return false }
-        object.map += 1
-        var spared: Set<Int> = []
+        func isOn(_ index: Int) -> Bool { excluded.contains(stores[entries[index].ost]) }
+        let wanted = entries.indices.filter { entries[$0].state != .stale && isOn($0) }
+        var leaving: [Int] = []
         for placement in Set(wanted.map { $0 / members }).sorted() {
-            let own = wanted.filter { $0 / members == placement }
-            for index in own.sorted(by: { entries[$0].state != .inSync && entries[$1].state == .inSync }) {
-                if entries[index].state == .inSync, inSync(in: placement) == inSyncNeeded {
-                    spared.insert(placement)
-                } else {
-                    makeStale(index)
+            var spare = inSync(in: placement) - inSyncNeeded
+            for index in wanted where index / members == placement {
+                if entries[index].state == .inSync {
+                    guard spare > 0 else { continue }
+                    spare -= 1
                 }
+                leaving.append(index)
             }
         }
-        guard wanted.contains(where: { entries[$0].state == .stale }) else {
+        if leaving.isEmpty {
+            // Asked again after an answer was lost.
+            if wanted.isEmpty || entries.indices.contains(where: { entries[$0].state == .stale && isOn($0) }) { return false }
             throw Failure(
                 .unavailable,
-                "without \(excluded.sorted().map(\.description).joined(separator: ", ")) placement \(spared.min() ?? 0) of '\(object.name)' has "
-                    + "\(inSyncNeeded - 1) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
+                "without \(excluded.sorted().map(\.description).joined(separator: ", ")) "
+                    + "placement \(wanted[0] / members) of '\(object.name)' "
+                    + "has \(inSyncNeeded - 1) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
         }
+        object.map += 1
+        for index in leaving { makeStale(index) }
         return true
     }
 
-    /// The writer brings members up to date that were away: those on these stores get every write from now on. `base`: up to where they have
-    /// everything; the lowest of all attempts counts.
+    /// The writer brings members up to date that were away: those on these stores get every write from now on. `base`: up to where they
+    /// have everything; the lowest of all attempts counts.
     mutating func beginFill(_ filled: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
         try check(generation: generation)
         let joining = entries.indices.filter { entries[$0].state == .stale && filled.contains(stores[entries[$0].ost]) }

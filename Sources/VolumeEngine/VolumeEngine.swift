@@ -2,8 +2,8 @@ import Base
 import Wire
 
 /// The client's end of one volume: turns operations of any size and 512-byte granularity into parts of whole blocks, sends each to the
-/// members that concern it, and keeps the promises of the protocol on this side (overlap rule, versions and completion mark, checks, sending
-/// again after a reconnect, nothing acknowledged without a member before that is excluded).
+/// members that concern it, and keeps the promises of the protocol on this side (overlap rule, versions and completion mark, checks,
+/// sending again after a reconnect, nothing acknowledged without a member before that is excluded).
 ///
 /// Owns: operations, parts, the order of writes, the peers with both ends of their byte streams. Performs nothing: bytes to move are asked
 /// for with `nextSend` and `nextReceive`, everything else comes out of `popEffect`.

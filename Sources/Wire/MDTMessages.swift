@@ -267,8 +267,8 @@ public struct VolumeMembersRequest: Message {
     /// The writer's own: an older one is `fenced`.
     public var generation: UInt64
     public var stores: [Identifier]
-    /// Of a fill: the version up to which the members have everything. The reply's header has in sequence and generation the lowest that any
-    /// fill since they became stale has named: an attempt that ended half way has moved what the members say of themselves.
+    /// Of a fill: the version up to which the members have everything. The reply's header has in generation and sequence the lowest that
+    /// any fill since they became stale has named: an attempt that ended half way has moved what the members say of themselves.
     public var base: Version
 
     public init(id: Identifier, generation: UInt64, stores: [Identifier], base: Version = .zero) {

@@ -1,6 +1,8 @@
 import Arguments
 import Base
 import Client
+import Environment
+import Reactor
 import Wire
 
 /// The commands that ask a metadata server for what only a cluster has.
@@ -30,6 +32,59 @@ private func describe(_ catalogue: MDTCatalogue, _ address: Address, _ name: Str
     let (summary, map) = try await catalogue.summary(of: name)
     return ClusterVolumeDetails(
         report: ClusterVolumeReport(address, summary), map: map, usedBytes: stat.mappedBlocks * UInt64(Block.bytes))
+}
+
+/// Opens the volume for writing; the library does the rest.
+func recoverVolume(_ invocation: Invocation) throws(Failure) {
+    let (address, name) = try invocation.volume()
+    guard address.kind == .cluster else {
+        throw Failure(.invalidArgument, "a volume of one OST has no other copies; write rawstor://HOST:PORT/\(name)")
+    }
+    var wait: UInt64 = 600
+    if let text = invocation.command.value("wait") { wait = try invocation.number(text, 1...604_800, "--wait is a number") }
+    let timeout = try invocation.timeout()
+    let isQuiet = invocation.command.has("json")
+    let (before, seconds) = try inWorld { reactor throws(Failure) in
+        var options = OpenOptions()
+        options.deadline = min(timeout, options.deadline)
+        let volume = try await Volume.open(reactor, address, options)
+        let result: Result<(Int, Interval), Failure>
+        do throws(Failure) {
+            result = .success(try await waitForCopies(reactor, volume, name, .seconds(wait), isQuiet: isQuiet))
+        } catch { result = .failure(error) }
+        return try await leave(volume, result)
+    }
+    let text = before == 0 ? "all copies of '\(name)' were up to date\n" : "brought \(before) copies of parts of '\(name)' up to date\n"
+    invocation.answer(
+        .object([
+            ("name", .string(name)), ("members_behind_before", .integer(UInt64(before))), ("milliseconds", .integer(seconds.milliseconds)),
+        ]),
+        text)
+}
+
+private func waitForCopies(
+    _ reactor: Reactor, _ volume: Volume, _ name: String, _ wait: Interval, isQuiet: Bool
+) async throws(Failure) -> (Int, Interval) {
+    let operations = Operations(reactor)
+    defer { operations.close() }
+    let began = reactor.now
+    let before = volume.membersBehind
+    var told = Int.max
+    while volume.membersBehind > 0 {
+        if volume.isDead { throw Failure(.fenced, "another writer has opened '\(name)', and goes on with this") }
+        if reactor.now - began > wait {
+            throw Failure(
+                .deadlineExceeded,
+                "\(volume.membersBehind) of \(before) copies of parts of '\(name)' are still behind; see which OSTs are away with rawstor status"
+            )
+        }
+        if !isQuiet, volume.membersBehind != told {
+            told = volume.membersBehind
+            complain("\(told) copies of parts of '\(name)' are behind")
+        }
+        await operations.sleep(.milliseconds(100))
+    }
+    return (before, reactor.now - began)
 }
 
 func listClusterVolumes(_ invocation: Invocation, _ address: Address) throws(Failure) {

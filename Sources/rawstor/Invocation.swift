@@ -67,6 +67,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "df": try showSpace(invocation)
         case "ost ls": try listOSTs(invocation)
         case "status": try showStatus(invocation)
+        case "volume recover": try recoverVolume(invocation)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
         return ExitStatus.well

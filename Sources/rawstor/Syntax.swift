@@ -133,6 +133,16 @@ private let spaceVerb = CommandSyntax.Verb(
     positionals: [daemonURL], options: [timeout, json],
     examples: [.init("rawstor df \(local)", "Space of one OST")])
 
+private let recoverVerb = CommandSyntax.Verb(
+    "volume recover", "Brings copies up to date that were away, of a volume of a cluster that nobody has open.",
+    positionals: [volumeURL],
+    options: [.value("wait", "SECONDS", "Gives up after this long; 600 if nothing else is said."), timeout, json],
+    examples: [.init("rawstor volume recover \(cluster)/vm1", "Until all copies are in sync")],
+    notes: [
+        "Whoever has a volume open for writing does this by itself, all the time; this opens the volume to do it.",
+        "Only what changed is copied. An OST that cannot be reached is waited for.",
+    ])
+
 private let ostListVerb = CommandSyntax.Verb(
     "ost ls", "Lists the OSTs of a cluster: where they are, how full, and when they were heard of last.",
     positionals: [clusterURL], options: [timeout, json],
@@ -151,7 +161,7 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
-        spaceVerb, ostListVerb, statusVerb,
+        recoverVerb, spaceVerb, ostListVerb, statusVerb,
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

@@ -354,7 +354,8 @@ final class VolumeRun {
             }
             // One that dies half way is filled again, from where the first attempt began.
             let filling = bench.logs.count { $0.contains("members are being filled") }
-            if !isQuiet, filling > filled, below(2) == 0, let ost = bench.osts.first(where: { $0.isRunning && isNotInSync($0) }) {
+            let map = try map()
+            if !isQuiet, filling > filled, below(2) == 0, let ost = bench.osts.first(where: { $0.isRunning && isNotInSync($0, map) }) {
                 filled = filling
                 ost.kill()
                 bench.universe.run(for: .milliseconds(UInt64(below(1500))))
@@ -365,8 +366,8 @@ final class VolumeRun {
 
     private var filled = 0
 
-    private func isNotInSync(_ ost: OST) -> Bool {
-        guard let map = try? map(), let index = map.index(of: ost.store) else { return false }
+    private func isNotInSync(_ ost: OST, _ map: VolumeMap) -> Bool {
+        guard let index = map.index(of: ost.store) else { return false }
         return map.entries.contains { $0.ost == index && $0.state != .inSync }
     }
 

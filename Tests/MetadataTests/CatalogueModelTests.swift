@@ -92,7 +92,8 @@ private final class ModelRun {
                 if stale[placement].count < stores.count - 1 { stale[placement].insert(store) }
             }
         }
-        let keepsAll = !asksForMore || stale != volume.stale
+        let isKnown = zip(volume.placements, volume.stale).contains { !$1.intersection(leaving).isEmpty }
+        let keepsAll = !asksForMore || stale != volume.stale || isKnown
         let outcome = await failure { try await catalogue.exclude(leaving, from: volume.id, generation: generation) }
         if generation < volume.generation {
             #expect(outcome?.status == .fenced)

@@ -74,14 +74,34 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         var volume = try volume()
         expect(try volume.raise(nonce: maker))
         expect(try volume.exclude([stores[0]], generation: 1))
-        for set in [[stores[1]], [stores[2]], stores] {
-            var copy = volume
-            let refusal = failure { _ = try copy.exclude(Set(set), generation: 1) }
-            expect(refusal?.status == .unavailable && refusal?.detail.contains("nothing was changed") == true)
-        }
+        // Where it is the last it stays, elsewhere it goes.
+        expect(try volume.exclude([stores[1]], generation: 1))
+        expect(volume.object.map == 3 && volume.inSyncMin == 1 && volume.count(.stale) == 3)
+        expect(try !volume.exclude([stores[1]], generation: 1) && volume.object.map == 3)
+        let refusal = failure { _ = try volume.exclude([stores[2]], generation: 1) }
+        expect(refusal?.status == .unavailable && refusal?.detail.contains("nothing was changed") == true)
         // A member that is being filled does not count as a copy.
-        volume.entries[0].state = .filling
-        expect(failure { _ = try volume.exclude([stores[1]], generation: 1) }?.status == .unavailable)
+        expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 7)))
+        expect(volume.count(.filling) == 2 && volume.object.map == 4)
+        expect(failure { _ = try volume.exclude([stores[2]], generation: 1) }?.status == .unavailable)
+    }
+
+    /// A fill that ends half way leaves the version at which the next one begins; only the end of the newest one counts.
+    @Test func aFillIsEndedByAnythingElse() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[0]], generation: 1))
+        expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 7)))
+        let first = volume.object.map
+        expect(try volume.exclude([stores[0]], generation: 1) && volume.count(.stale) == 2)
+        expect(try !volume.endFill([stores[0]], generation: 1, number: first) && volume.count(.inSync) == 4)
+        expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 900)))
+        expect(volume.bases == [VolumeRecord.FillBase(store: stores[0], version: Version(generation: 1, sequence: 7))])
+        expect(try !volume.endFill([stores[0]], generation: 1, number: first) && volume.count(.filling) == 2)
+        expect(try volume.endFill([stores[0]], generation: 1, number: volume.object.map) && volume.count(.inSync) == 6)
+        expect(volume.bases.isEmpty)
+        expect(try volume.exclude([stores[0]], generation: 1) && volume.beginFill([stores[0]], generation: 1, base: .zero))
+        expect(try volume.raise(nonce: stores[0]) && volume.count(.stale) == 2)
+        expect(failure { _ = try volume.endFill([stores[0]], generation: 1, number: volume.object.map) }?.status == .fenced)
     }
 
     @Test func olderWritersAreFenced() throws {
@@ -157,6 +177,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         volume.unresized = [VolumeRecord.Unresized(store: stores[0], cut: 512)]
         volume.unremoved = [stores[1]]
         volume.resizes = 258
+        volume.bases = [VolumeRecord.FillBase(store: stores[1], version: Version(generation: 8, sequence: 9))]
         let hex = volume.value.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         let first = "00000000000000070000000000000001"
         let second = "00000000000000070000000000000002"
@@ -165,8 +186,9 @@ private func failure(_ body: () throws -> Void) -> Failure? {
             + "0000000000000000" + "0100000000000000" + "0600000000000000"
         let head = "03" + "0200" + "02" + "00000000000000030000000000000004" + "00000000000000050000000000000006"
         let work = "0000100000000000" + "0201000000000000" + "0100" + first + "0002000000000000" + "0100" + second
+        let base = "0100" + second + "0800000000000000" + "0900000000000000"
         let member = "01" + "0100000000000000" + "0100000000000000"
-        expect(hex == "01" + record + head + work + "0200" + first + second + "02000000" + "0000" + member + "0100" + member)
+        expect(hex == "01" + record + head + work + "0200" + first + second + base + "02000000" + "0000" + member + "0100" + member)
         let back = try VolumeRecord(MetaValue(volume.value, .none), of: "x")
         expect(back == volume)
     }

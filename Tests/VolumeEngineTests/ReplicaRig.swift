@@ -98,12 +98,16 @@ final class ReplicaRig {
         var members = table.members
         for first in stride(from: 0, to: members.count, by: table.membersPerPlacement) {
             let range = first..<first + table.membersPerPlacement
-            guard range.contains(where: { members[$0].peer == peer && members[$0].takesWrites }) else { continue }
-            guard range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync }) else {
-                engine.exclusionRefused(peer)
-                return after()
-            }
+            guard range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync }) else { continue }
             for member in range where members[member].peer == peer { members[member].state = .stale }
+        }
+        guard members != table.members else {
+            if members.contains(where: { $0.peer == peer && $0.state == .stale }) {
+                engine.mapChanged(table)
+            } else {
+                engine.exclusionRefused(peer)
+            }
+            return after()
         }
         table = MemberTable(
             number: table.number + 1, peerCount: table.peerCount, membersPerPlacement: table.membersPerPlacement, members: members)
@@ -215,7 +219,8 @@ final class ReplicaRig {
             for other in members.dropFirst()
             where contents(members[0], block) != contents(other, block) || members[0].versions[block] != other.versions[block] {
                 found.append(
-                    "block \(block): versions \(members.map { $0.versions[block] ?? 0 }), bytes \(members.map { contents($0, block).first ?? 0 })"
+                    "block \(block): versions \(members.map { $0.versions[block] ?? 0 }), "
+                        + "bytes \(members.map { contents($0, block).first ?? 0 })"
                 )
             }
         }

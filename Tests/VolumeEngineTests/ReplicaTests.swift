@@ -169,7 +169,7 @@ import Wire
 
     @Test(arguments: [2, 3]) func whateverFailsMembersEndEqualAndReadsNeverGoBack(members: Int) throws {
         var marks = VolumeMarks()
-        for seed in 100...180 { marks.formUnion(try runRandom(members: members, seed: UInt64(seed))) }
+        for seed in 1...24 { marks.formUnion(try runRandom(members: members, seed: UInt64(seed))) }
         let reached: [VolumeMark] = [
             .replicated, .readElsewhere, .heldUnequal, .rewritten, .repaired, .excludedPeer, .stamped, .ghostSettled, .resentWrite,
             .resentRead, .edgesMerged, .excludedAfterPowerLoss,
