@@ -2,8 +2,8 @@ import Base
 import Wire
 
 // Making members equal (P5): blocks of a write that some members have and others may not, of a member whose copy is damaged, and those
-// found in doubt at an open. What one member has is read, and written to all as a new version. The operation keeps its blocks locked meanwhile;
-// the parts that left them unequal keep their place in the order until it is done, so that no mark passes them.
+// found in doubt at an open. What one member has is read, and written to all as a new version. The operation keeps its blocks locked
+// meanwhile; the parts that left them unequal keep their place in the order until it is done, so that no mark passes them.
 
 extension VolumeEngine {
     static let rewriteBlocksMax: UInt64 = 64
