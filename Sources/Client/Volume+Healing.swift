@@ -23,7 +23,7 @@ extension Volume {
     private static let lookInterval = Interval.seconds(5)
     private static let healBackoff = Interval.seconds(2)
     private static let askDeadline = Interval.seconds(5)
-    private static let pagesAtOnce = 4
+    private static let copiesAtOnce = 16
 
     /// Until the volume is closed.
     func keepHealthy() async {
@@ -154,8 +154,28 @@ extension Volume {
             let end = min(start + UInt64(Block.perPage), (UInt64(key.chunk) + 1) * chunkBlocks, Block.count(covering: engine.objectBytes))
             guard start < end else { continue }
             let runs = try await differences(key, Int(end - start), map, target, sources)
-            for run in runs { try await fill(start + UInt64(run.lowerBound)..<start + UInt64(run.upperBound)) }
+            try await copy(runs.map { start + UInt64($0.lowerBound)..<start + UInt64($0.upperBound) })
         }
+    }
+
+    /// Several runs at once: alone each would wait for a round trip.
+    private func copy(_ runs: [Range<UInt64>]) async throws(Failure) {
+        var next = 0
+        var failure: Failure?
+        let tasks = min(runs.count, Volume.copiesAtOnce)
+        let countdown = Countdown(tasks)
+        for _ in 0..<tasks {
+            world.spawn { [self] in
+                while next < runs.count, failure == nil {
+                    let run = runs[next]
+                    next += 1
+                    do throws(Failure) { try await fill(run) } catch { failure = error }
+                }
+                countdown.done()
+            }
+        }
+        await countdown.wait()
+        if let failure { throw failure }
     }
 
     /// Runs of blocks of a page in which the member that is filled differs from one in sync; the first block where none does.

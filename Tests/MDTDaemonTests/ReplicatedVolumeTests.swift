@@ -196,7 +196,10 @@ final class VolumeRun {
         random = seed &* 0x9e37_79b9_7f4a_7c15
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
-        _ = try bench.create("vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), replicas: 2)
+        // Small chunks are small pages, so that a change that is overlooked is not found by chance beside another one.
+        let layout = Layout(chunkBytes: 64 << 10, dataMembers: 2)
+        let request = VolumeCreateRequest(name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout)
+        _ = try bench.connect().ask(.volumeCreate, request, VolumeMap.self)
     }
 
     func below(_ bound: Int) -> Int {
@@ -365,6 +368,7 @@ final class VolumeRun {
     }
 
     private var filled = 0
+    private var inquiries: [Int: (ControlConnection, FrameHeader)] = [:]
 
     private func isNotInSync(_ ost: OST, _ map: VolumeMap) -> Bool {
         guard let index = map.index(of: ost.store) else { return false }
@@ -415,6 +419,10 @@ final class VolumeRun {
 
     /// Blocks in which members in sync differ, as the OSTs themselves see them.
     func differences() throws -> [String] {
+        defer {
+            for (connection, _) in inquiries.values { connection.close() }
+            inquiries = [:]
+        }
         let map = try bench.connect().ask(.volumeMap, VolumeMapRequest(name: "vm1"), VolumeMap.self)
         var found: [String] = []
         let chunkBlocks = Int(map.object.layout.chunkBytes) / Block.bytes
@@ -433,18 +441,11 @@ final class VolumeRun {
         return found
     }
 
+    /// What a member holds of a chunk.
     private func checks(_ ost: OST, _ map: VolumeMap, chunk: Int, member: Int, blocks: Int) throws -> [BlockCheck] {
         let world = bench.client
-        return try bench.run { () throws(Failure) in
-            let connection = try await ControlConnection.open(
-                world, ost.address, cluster: MDTBench.cluster, deadline: world.now + .seconds(5))
-            defer { connection.close() }
-            var open = FrameHeader(.open)
-            open.session = 1
-            open.generation = map.object.generation
-            open.map = map.object.map
-            let body = OpenRequest(name: map.object.id.description, flags: .recover)
-            let (opened, _) = try await connection.exchange(open, body.encoded, deadline: world.now + .seconds(5))
+        return try bench.run { [self] () throws(Failure) in
+            let (connection, opened) = try await inquiry(ost, map)
             var header = FrameHeader(.checks)
             header.session = 1
             header.handle = opened.handle
@@ -457,5 +458,19 @@ final class VolumeRun {
             let (_, reply) = try await connection.exchange(header, [], deadline: world.now + .seconds(5))
             return try connection.decode(ChecksReply.self, reply).blocks
         }
+    }
+
+    private func inquiry(_ ost: OST, _ map: VolumeMap) async throws(Failure) -> (ControlConnection, FrameHeader) {
+        if let known = inquiries[ost.number] { return known }
+        let world = bench.client
+        let connection = try await ControlConnection.open(world, ost.address, cluster: MDTBench.cluster, deadline: world.now + .seconds(5))
+        var open = FrameHeader(.open)
+        open.session = 1
+        open.generation = map.object.generation
+        open.map = map.object.map
+        let body = OpenRequest(name: map.object.id.description, flags: .recover)
+        let (opened, _) = try await connection.exchange(open, body.encoded, deadline: world.now + .seconds(5))
+        inquiries[ost.number] = (connection, opened)
+        return (connection, opened)
     }
 }
