@@ -306,8 +306,8 @@ look           $rawstor status rawstor://127.0.0.1:$port
 work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
                    --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
 break          kill -9 \$(cat $(printf %q "$(pid_file_of ost1)"))
-               The work goes on; ./dev up starts the OST again. Copies that have missed writes stay stale, since nothing fills them yet:
-               killing a second OST then stops the work until it is back. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
+               The work goes on; ./dev up starts the OST again, and the work, or rawstor volume recover $url,
+               brings its copies up to date. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
 metrics        http://127.0.0.1:PORT/metrics, PORT $((port + 1)) (metadata server), $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)
 logs           $state/{mdt,ost1,ost2,ost3}.log
 TEXT
