@@ -15,6 +15,8 @@ import Wire
 extension Volume {
     /// How long an OST may be away when a volume is opened for writing.
     private static let openPatience = Interval.seconds(3)
+    /// After the fences, before the first write, if some member could not be fenced.
+    private static let successorWait = Interval.seconds(5)
     private static let rewritesAtOnce = 32
 
     static func openInCluster(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
@@ -114,6 +116,7 @@ extension Volume {
             for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }
             links[peer].adopt(session)
         }
+        let fenced = world.now
         let missing = failures.indices.filter { failures[$0] != nil }
         if options.write, !missing.isEmpty {
             do throws(Failure) {
@@ -122,6 +125,9 @@ extension Volume {
                 let first = failures[missing[0]]?.detail ?? ""
                 throw Failure(error.status, "\(missing.count) OSTs of '\(map.object.name)' cannot be used (\(first)), and: \(error.detail)")
             }
+            // A writer before this one may still reach one of these, which nobody has fenced, and reads there until it misses the word of
+            // the others for `trustWithoutWord`. Nothing that it would not see is written before.
+            await operations.sleep(until: fenced + Volume.successorWait)
             // They will be back as members that are filled, not as these.
             for peer in missing { doubts.remove(peer: peer) }
         } else if sessions.allSatisfy({ $0 == nil }), let failure = failures.compactMap({ $0 }).first {

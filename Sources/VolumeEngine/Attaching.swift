@@ -68,7 +68,7 @@ extension VolumeEngine {
     }
 
     /// An operation whose user has the result, or will get an error; one that makes members equal goes on all the same.
-    func hasFailed(_ operation: Int) -> Bool {
+    mutating func hasFailed(_ operation: Int) -> Bool {
         operations.at(operation).pointee.status != .ok && operations.at(operation).pointee.phase != .rewrite
     }
 

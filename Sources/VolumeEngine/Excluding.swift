@@ -13,6 +13,8 @@ extension VolumeEngine {
     static let graceWithout = Interval.milliseconds(500)
     /// So long without a byte, with something to answer, is too long where others can go on.
     static let silenceAmongMany = Interval.seconds(3)
+    /// So long a writer reads without a word from each member in sync.
+    static let trustWithoutWord = Interval.seconds(4)
     static let silenceBeforePing = Interval.milliseconds(1500)
     private static let exclusionRecheck = Interval.milliseconds(100)
 

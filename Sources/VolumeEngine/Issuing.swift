@@ -154,6 +154,7 @@ extension VolumeEngine {
             lacksRoom(rows.members[members.lowerBound].peer)
             return -1
         }
+        guard hasHeard(from: members) else { return -1 }
         var best = -1
         var bestLoad = Int.max
         let start = Int(truncatingIfNeeded: (block >> chunkShift) / UInt64(rows.placementCount)) % members.count
@@ -170,6 +171,28 @@ extension VolumeEngine {
             bestLoad = peer.pointee.outstanding
         }
         return best
+    }
+
+    /// Whether every member was heard of late, filling ones included: one may have become the only one in sync since. A writer that is cut
+    /// off from some may have a successor that excluded the one it still reaches; so it reads on only for so long, and then asks first.
+    /// The successor waits longer than that before it writes (P3).
+    private mutating func hasHeard(from members: Range<Int>) -> Bool {
+        guard isWritable else { return true }
+        var isFresh = true
+        for member in members where rows.members[member].takesWrites {
+            let index = rows.members[member].peer
+            let peer = peers.at(index)
+            if peer.pointee.lastReceived + VolumeEngine.trustWithoutWord > now { continue }
+            isFresh = false
+            if peer.pointee.phase != .attached {
+                want(index)
+            } else if peer.pointee.pingSent == .never {
+                marks.hit(.askedBeforeReading)
+                peer.pointee.pingSent = now
+                control(index, .ping, .ping)
+            }
+        }
+        return isFresh
     }
 
     /// The next member to ask for a part that reads.

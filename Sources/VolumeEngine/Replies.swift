@@ -128,13 +128,8 @@ extension VolumeEngine {
         order.advance(to: bound)
     }
 
-    /// Whether some peer should hear the mark, or be asked how far it is.
-    var isUnsettled: Bool {
-        for peer in 0..<peers.count where isUnsettled(peer) { return true }
-        return false
-    }
-
-    func isUnsettled(_ peer: Int) -> Bool {
+    /// Whether it should hear the mark, or be asked how far it is.
+    mutating func isUnsettled(_ peer: Int) -> Bool {
         guard peers.at(peer).pointee.isUsed else { return false }
         return order.mark > peers.at(peer).pointee.durability.told || peers.at(peer).pointee.durability.isBehind
     }

@@ -95,7 +95,12 @@ public struct VolumeEngine: ~Copyable {
     public var isDead: Bool { deadStatus != .ok }
     public var mark: UInt64 { order.mark }
     /// Nothing left to say: every write is acknowledged, durable, and its mark told.
-    public var isSettled: Bool { activeCount == 0 && !isUnsettled }
+    public var isSettled: Bool {
+        mutating get {
+            for peer in 0..<peers.count where isUnsettled(peer) { return false }
+            return activeCount == 0
+        }
+    }
 
     public var hasEffects: Bool { !effects.isEmpty }
     public mutating func popEffect() -> Effect? { effects.pop() }

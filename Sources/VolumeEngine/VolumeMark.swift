@@ -44,6 +44,7 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case excludedPeer
     case excludedAfterPowerLoss
     case stamped
+    case askedBeforeReading
 }
 
 /// Which marks were reached.

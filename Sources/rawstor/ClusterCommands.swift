@@ -75,8 +75,8 @@ private func waitForCopies(
         if reactor.now - began > wait {
             throw Failure(
                 .deadlineExceeded,
-                "\(volume.membersBehind) of \(before) copies of parts of '\(name)' are still behind; see which OSTs are away with rawstor status"
-            )
+                "\(volume.membersBehind) of \(before) copies of parts of '\(name)' are still behind; "
+                    + "see which OSTs are away with rawstor status")
         }
         if !isQuiet, volume.membersBehind != told {
             told = volume.membersBehind

@@ -159,6 +159,25 @@ import Wire
         #expect(rig.mark == 1)
     }
 
+    /// Its successor may have excluded the one that it still reaches.
+    @Test func aWriterThatMissesTheWordOfAMemberStopsReading() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        rig.engine.now = rig.engine.now + .seconds(3)
+        let soon = rig.submit(.read, 0, block)
+        try rig.run()
+        #expect(rig.completions[soon.tag] == .ok)
+        rig.isDown[1] = true
+        rig.engine.now = rig.engine.now + .seconds(4)
+        let late = rig.submit(.read, 0, block)
+        try rig.run()
+        #expect(rig.completions[late.tag] == nil && rig.marks.contains(.askedBeforeReading))
+        rig.isDown[1] = false
+        try rig.run()
+        #expect(rig.completions[late.tag] == .ok && rig.bytes(of: late.tag) == [UInt8](repeating: 6, count: block))
+    }
+
     // Random faults
 
     private struct Entry {
