@@ -134,7 +134,7 @@ import Wire
         var random = Random(seed: 42)
         var client = try bench.ready("fuzzer")
         var volume = try target(bench, &client, 0)
-        for round in 0..<4000 {
+        for round in 0..<5000 {
             if !client.isConnected || round % 4 == 0 { volume = try target(bench, &client, round) }
             for _ in 0..<25 { fuzz(client, volume, &random) }
             bench.settle()

@@ -86,7 +86,8 @@ private func map() -> VolumeMap {
                 == "0300766d31" + "0000004000000000" + "01" + "0000400000000000" + "0200" + "0000" + "03" + "0100" + "0201")
         #expect(hex(VolumeOpenRequest(name: "vm1", flags: [.write, .force], nonce: store)) == "0300766d31" + "03" + id)
         #expect(
-            hex(VolumeMembersRequest(id: store, generation: 9, stores: [otherStore])) == id + "0900000000000000" + "0100" + other)
+            hex(VolumeMembersRequest(id: store, generation: 9, stores: [otherStore], base: Version(generation: 2, sequence: 3)))
+                == id + "0900000000000000" + "0100" + other + "0200000000000000" + "0300000000000000")
         #expect(hex(VolumeMapRequest(name: "vm1")) == "00000000000000000000000000000000" + "0300766d31")
         #expect(hex(VolumeCloseRequest(id: store, generation: 3)) == id + "0300000000000000")
         #expect(
@@ -116,7 +117,7 @@ private func map() -> VolumeMap {
         #expect(
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
-                "volumeResize 70", "volumeClose 71", "ostRegister 80", "ostList 81",
+                "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "ostRegister 80", "ostList 81",
             ])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
