@@ -103,20 +103,20 @@ extension Volume {
             links.append(Link(self, peer, request, endpoints))
         }
         var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))
-        let (sessions, failures) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
+        let (sessions, failures, fenced) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
+        let newer = sessions.indices.first { (sessions[$0]?.attachment.map ?? 0) > map.object.map }
+        if let newer, let session = sessions[newer] {
+            for session in sessions { if let session { world.close(session.stream) } }
+            throw Failure(
+                .staleMap,
+                "OST \(stores[newer]) knows map \(session.attachment.map) of '\(map.object.name)', "
+                    + "the metadata server only \(map.object.map): its catalogue is an old copy")
+        }
         for (peer, session) in sessions.enumerated() {
             guard let session else { continue }
-            guard session.attachment.map <= map.object.map else {
-                throw Failure(
-                    .staleMap,
-                    "OST \(stores[peer]) knows map \(session.attachment.map) of '\(map.object.name)', "
-                        + "the metadata server only \(map.object.map): "
-                        + "its catalogue is an old copy")
-            }
             for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }
             links[peer].adopt(session)
         }
-        let fenced = world.now
         let missing = failures.indices.filter { failures[$0] != nil }
         if options.write, !missing.isEmpty {
             do throws(Failure) {
@@ -141,8 +141,12 @@ extension Volume {
         world.spawn { [self] in await keepHealthy() }
     }
 
-    /// Opens a session with every OST that has a member in use, all at once.
-    private func connectAll(_ map: VolumeMap, _ deadline: Instant) async -> (sessions: [Session?], failures: [Failure?]) {
+    /// Opens a session with every OST that has a member in use, all at once; also says when the last of those that can be reached was
+    /// fenced.
+    private func connectAll(
+        _ map: VolumeMap, _ deadline: Instant
+    ) async -> (sessions: [Session?], failures: [Failure?], fenced: Instant) {
+        var fenced = world.now
         let table = Volume.table(of: map, peers: links.count) { map.index(of: $0) }
         let wanted = links.filter { table.isUsed($0.peer) }
         var sessions = [Session?](repeating: nil, count: links.count)
@@ -152,6 +156,7 @@ extension Volume {
             world.spawn { [self] in
                 do throws(Failure) {
                     sessions[link.peer] = try await connect(link, deadline)
+                    fenced = world.now
                 } catch {
                     failures[link.peer] = error
                 }
@@ -159,7 +164,7 @@ extension Volume {
             }
         }
         if !wanted.isEmpty { await countdown.wait() }
-        return (sessions, failures)
+        return (sessions, failures, fenced)
     }
 
     /// A daemon that is just starting gets its time; one that says no for good does not.

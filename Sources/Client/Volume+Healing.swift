@@ -32,7 +32,7 @@ extension Volume {
         while !isShutDown, !engine.isDead, !isEnding {
             await operations.sleep(Volume.healInterval)
             if world.now >= nextLook, let mdt, !isShutDown {
-                // Somebody may have resized it, or an OST moved.
+                // Somebody may have resized it.
                 nextLook = world.now + Volume.lookInterval
                 do throws(Failure) {
                     apply(try await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline))
@@ -287,7 +287,8 @@ private final class Inquiry {
         repeat {
             let (reply, body) = try await ask(.doubts, [], DoubtsReply.self) { header in header.argument = cursor }
             for range in body.ranges {
-                base = min(base, Version(generation: range.version.generation, sequence: range.version.sequence - 1))
+                let below = range.version.sequence == 0 ? 0 : range.version.sequence - 1
+                base = min(base, Version(generation: range.version.generation, sequence: below))
             }
             cursor = reply.argument
         } while cursor != 0

@@ -241,7 +241,7 @@ extension VolumeEngine {
         deadStatus = status
         marks.hit(status == .fenced ? .fenced : .failed)
         effects.append(.notice(status == .fenced ? .fenced : .failed(status)))
-        // Nobody shall see a write of this session any more, so its outcome locks nothing.
+        // Nobody shall see a write of this writer any more, so its outcome locks nothing.
         resetAll(.dead(status))
         var index = operations.active.first
         while index != SlotList.none {

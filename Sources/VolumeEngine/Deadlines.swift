@@ -123,7 +123,7 @@ extension VolumeEngine {
         case .unanswered, .delayed:
             peers.at(peer).pointee.resends.removeIfPresent(index)
             peers.at(peer).pointee.delayed.removeIfPresent(index)
-            // While attached, what came before this session is settled, and in this session it was refused or not sent.
+            // While attached, what earlier sessions carried is settled, and in the present one it was refused or not sent.
             if peers.at(peer).pointee.phase == .attached || !request.pointee.changesBlocks || isDead {
                 let part = request.pointee.part
                 if parts.at(part).pointee.status == .ok { parts.at(part).pointee.status = status }

@@ -26,7 +26,7 @@ public enum ResetReason: Hashable, Sendable {
     case backlog
     /// The peer broke the protocol; the engine's `lastFault` says how. (Text in here would make every effect cost a retain.)
     case malformed
-    /// The store cannot go on with this session: it stops, or reloads after its disk failed.
+    /// The store cannot go on with the present session: it stops, or reloads after its disk failed.
     case refused(Status)
     /// The volume has failed for good.
     case dead(Status)

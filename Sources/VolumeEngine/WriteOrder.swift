@@ -53,7 +53,7 @@ struct Durability {
     private(set) var durable: UInt64 = 0
     /// The highest sequence that the OST is known to have. Some below it may never have got there.
     private(set) var highestTaken: UInt64 = 0
-    /// The highest mark that went out with a request of this session.
+    /// The highest mark that went out with a request of the present session.
     var told: UInt64 = 0
 
     /// The mark must not pass this on its account.
