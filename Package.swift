@@ -98,9 +98,14 @@ let package = Package(
             ]),
 
         // The whole in the simulator, with a checker.
-        module("Cluster", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
+        module(
+            "Cluster",
+            [
+                "Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "MetaStore", "Metadata", "MDTDaemon", "VolumeEngine",
+                "Client", "Registrar", "Simulation",
+            ]),
         .executableTarget(
-            name: "rawstor-sim", dependencies: ["Arguments", "Base", "Cluster", "CSystem", "Environment", "Simulation"],
+            name: "rawstor-sim", dependencies: ["Arguments", "Base", "Cluster", "CSimulation", "CSystem", "Environment", "Simulation"],
             swiftSettings: strict),
 
         // What the simulator's tests start as a process of its own: a run that must die, a run to compare across processes and builds.

@@ -1,4 +1,4 @@
-## runs the simulator: engines, faults and a checker on a virtual clock
+## runs the simulator: daemons, clients, faults and a checker on a virtual clock
 ##
 ## usage: ./dev sim [--seed N | --seeds N] [--json FILE]
 ##
@@ -9,6 +9,7 @@
 ## Whatever follows is handed to the program rawstor-sim, which knows more options.
 ##
 ##   ./dev sim --seed 7
+##   ./dev sim --seed 7 --replicated --verbose
 ##   ./dev sim --seeds 1000 --json sim.json
 
 need_swift

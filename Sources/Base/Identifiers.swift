@@ -84,6 +84,9 @@ public struct Version: Hashable, Comparable, Sendable, BitwiseCopyable, CustomSt
         left.generation != right.generation ? left.generation < right.generation : left.sequence < right.sequence
     }
 
+    /// Of the same writer; sequences begin with 1.
+    public var predecessor: Version { Version(generation: generation, sequence: sequence == 0 ? 0 : sequence - 1) }
+
     public var description: String { "\(generation).\(sequence)" }
 }
 

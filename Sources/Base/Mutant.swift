@@ -31,6 +31,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case listsBeforeFilling
     /// A second attempt to fill a member begins at the mark that the first one has moved.
     case forgetsFillBase
+    /// An exclusion does not say up to where the member had everything: it is asked itself when it is filled.
+    case excludesWithoutBase
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

@@ -14,6 +14,7 @@ final class MDTSession {
     private(set) var cluster: Identifier
     private var connection: ControlConnection?
     private var isBusy = false
+    private var asking = 0
     private var isClosed = false
     private var isPinging = false
     private var waiters: [UnsafeContinuation<Void, Never>] = []
@@ -48,8 +49,9 @@ final class MDTSession {
         return (map, header.argument != 0)
     }
 
-    func exclude(_ stores: [Identifier], deadline: Instant) async throws(Failure) -> VolumeMap {
-        let request = VolumeMembersRequest(id: id, generation: generation, stores: stores)
+    /// `base`: up to where the members on these stores certainly have everything.
+    func exclude(_ stores: [Identifier], base: Version, deadline: Instant) async throws(Failure) -> VolumeMap {
+        let request = VolumeMembersRequest(id: id, generation: generation, stores: stores, base: base)
         return try await ask(FrameHeader(.volumeExclude), request.encoded, VolumeMap.self, deadline).1
     }
 
@@ -78,7 +80,7 @@ final class MDTSession {
             await tell(FrameHeader(.volumeClose), request.encoded, deadline)
         }
         isClosed = true
-        await suspend(while: { isPinging || isBusy }) { closeWaiter = $0 }
+        await suspend(while: { isPinging || isBusy || asking > 0 }) { closeWaiter = $0 }
         connection?.close()
         connection = nil
         operations.close()
@@ -89,6 +91,11 @@ final class MDTSession {
     private func ask<Body: Message>(
         _ header: FrameHeader, _ body: [UInt8], _ type: Body.Type, _ deadline: Instant
     ) async throws(Failure) -> (FrameHeader, Body) {
+        asking += 1
+        defer {
+            asking -= 1
+            resumeCloser()
+        }
         while true {
             do throws(Failure) {
                 let (reply, bytes) = try await exchange(header, body, deadline)
@@ -181,7 +188,7 @@ final class MDTSession {
     }
 
     private func resumeCloser() {
-        guard isClosed, !isPinging, !isBusy else { return }
+        guard isClosed, !isPinging, !isBusy, asking == 0 else { return }
         closeWaiter?.resume()
         closeWaiter = nil
     }

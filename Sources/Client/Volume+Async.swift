@@ -37,22 +37,29 @@ extension Volume {
     }
 
     /// Makes blocks equal on all members, with what one of them has.
-    func rewrite(_ run: DoubtMerge.Run, _ deadline: Instant) async throws(Failure) {
-        let bytes = UInt64(Block.bytes)
-        try await self.run(
-            .rewrite, run.firstBlock * bytes, run.blockCount * bytes, nil, false, deadline - world.now, source: run.peer)
-    }
-
-    /// Gives members that are being filled what one in sync has.
-    func fill(_ blocks: Range<UInt64>) async throws(Failure) {
+    func rewrite(_ blocks: Range<UInt64>, from source: Int?, _ deadline: Instant) async throws(Failure) {
         let bytes = UInt64(Block.bytes)
         try await run(
-            .rewrite, blocks.lowerBound * bytes, UInt64(blocks.count) * bytes, nil, false, Limits.requestDeadlineDefault, onlyFills: true)
+            .rewrite, blocks.lowerBound * bytes, UInt64(blocks.count) * bytes, nil, false, deadline - world.now, source: source)
+    }
+
+    /// Gives members that are being filled what one in sync has; or says that nobody has it any more.
+    func fill(_ blocks: Range<UInt64>, isLost: Bool = false) async throws(Failure) {
+        let bytes = UInt64(Block.bytes)
+        try await run(
+            .rewrite, blocks.lowerBound * bytes, UInt64(blocks.count) * bytes, nil, false, Limits.requestDeadlineDefault, onlyFills: true,
+            isLost: isLost)
+    }
+
+    /// Makes durable what members that are being filled have; says nothing of what the others may have lost.
+    func flushUnheard() async throws(Failure) {
+        try await run(.flush, 0, 0, nil, false, Limits.requestDeadlineDefault, isUnheard: true)
     }
 
     private func run(
         _ kind: Operation.Kind, _ offset: UInt64, _ bytes: UInt64, _ memory: UnsafeMutableRawBufferPointer?, _ isDurable: Bool,
-        _ deadline: Interval, source: Int? = nil, onlyFills: Bool = false
+        _ deadline: Interval, source: Int? = nil, onlyFills: Bool = false, isLost: Bool = false,
+        isUnheard: Bool = false
     ) async throws(Failure) {
         let status = await withUnsafeContinuation { continuation in
             let waiter = freeWaiters.popLast() ?? waiters.count
@@ -61,6 +68,8 @@ extension Volume {
                 kind, offset: offset, bytes: bytes, isDurable: isDurable, deadline: deadline, source: source,
                 tag: Operation.Tag(Volume.waiterTag, UInt(waiter)))
             operation.onlyFills = onlyFills
+            operation.isLost = isLost
+            operation.isUnheard = isUnheard
             if let refusal = submit(operation, memory) { resume(waiter: waiter, refusal) }
         }
         if status != .ok {

@@ -112,6 +112,9 @@ extension Volume {
                 "OST \(stores[newer]) knows map \(session.attachment.map) of '\(map.object.name)', "
                     + "the metadata server only \(map.object.map): its catalogue is an old copy")
         }
+        var base = Version(generation: object.generation, sequence: 0)
+        for session in sessions.compactMap({ $0 }) { for range in session.doubts { base = min(base, range.version.predecessor) } }
+        openBase = base
         for (peer, session) in sessions.enumerated() {
             guard let session else { continue }
             for range in session.doubts where isInSync(map, range, peer) { doubts.add(range, peer: peer) }
@@ -120,7 +123,8 @@ extension Volume {
         let missing = failures.indices.filter { failures[$0] != nil }
         if options.write, !missing.isEmpty {
             do throws(Failure) {
-                apply(try await mdt.exclude(missing.map { stores[$0] }, deadline: deadline))
+                try checkUsable(map, sessions)
+                apply(try await mdt.exclude(missing.map { stores[$0] }, base: exclusionBase, deadline: deadline))
             } catch {
                 let first = failures[missing[0]]?.detail ?? ""
                 throw Failure(error.status, "\(missing.count) OSTs of '\(map.object.name)' cannot be used (\(first)), and: \(error.detail)")
@@ -137,8 +141,18 @@ extension Volume {
         progress()
         guard options.write else { return }
         try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline)
-        isHealing = true
-        world.spawn { [self] in await keepHealthy() }
+        openBase = nil
+        inBackground { [self] in await keepHealthy() }
+    }
+
+    /// Nobody is left out where nothing would remain.
+    private func checkUsable(_ map: VolumeMap, _ sessions: [Session?]) throws(Failure) {
+        for placement in 0..<map.placementCount {
+            let inSync = (0..<map.membersPerPlacement).filter { map[placement, $0].state == .inSync }
+            if inSync.contains(where: { sessions[map[placement, $0].ost] != nil }) { continue }
+            let names = inSync.map { map.ost(placement, $0).store.description }.joined(separator: ", ")
+            throw Failure(.unavailable, "without \(names) there is no up-to-date copy of placement \(placement); bring one of them back")
+        }
     }
 
     /// Opens a session with every OST that has a member in use, all at once; also says when the last of those that can be reached was
@@ -202,11 +216,7 @@ extension Volume {
                 while next < runs.count, failure == nil {
                     let run = runs[next]
                     next += 1
-                    do throws(Failure) {
-                        try await rewrite(run, deadline)
-                    } catch {
-                        failure = error
-                    }
+                    do throws(Failure) { try await reconcile(run.blocks, from: run.peers, deadline) } catch { failure = error }
                 }
                 countdown.done()
             }
@@ -215,13 +225,38 @@ extension Volume {
         if let failure { throw failure }
     }
 
+    /// From the first of these peers whose copy is not damaged, or else from any member in sync: if what the first has was acknowledged,
+    /// all have it. A block that is damaged everywhere is equal everywhere.
+    private func reconcile(_ blocks: Range<UInt64>, from peers: ArraySlice<Int>, _ deadline: Instant) async throws(Failure) {
+        do throws(Failure) {
+            return try await rewrite(blocks, from: peers.first, deadline)
+        } catch {
+            guard error.status == .damaged else { throw error }
+        }
+        if let (first, second) = blocks.halves {
+            try await reconcile(first, from: peers, deadline)
+            try await reconcile(second, from: peers, deadline)
+        } else if !peers.isEmpty {
+            try await reconcile(blocks, from: peers.dropFirst(), deadline)
+        } else {
+            logLost(blocks.lowerBound)
+        }
+    }
+
     // On behalf of the engine
 
+    /// Up to where every member that counts has everything. An OST cannot tell that of itself: where it is excluded from some placements
+    /// only, marks that come with writes to the others say nothing of what it misses.
+    private var exclusionBase: Version {
+        mutated(.excludesWithoutBase) ? Version(generation: .max, sequence: .max) : openBase ?? engine.completed
+    }
+
     func exclude(_ peer: Int) {
-        world.spawn { [self] in
+        inBackground { [self] in
             while let mdt, !isShutDown, !engine.isDead {
                 do throws(Failure) {
-                    apply(try await mdt.exclude([stores[peer]], deadline: world.now + .seconds(3)))
+                    let base = exclusionBase
+                    apply(try await mdt.exclude([stores[peer]], base: base, deadline: world.now + .seconds(3)))
                     return
                 } catch {
                     world.log(
@@ -245,10 +280,10 @@ extension Volume {
     }
 
     func refreshMap() {
-        world.spawn { [self] in
+        inBackground { [self] in
             while let mdt, !isShutDown, !engine.isDead {
                 do throws(Failure) {
-                    apply(try await mdt.map(of: object.id, deadline: world.now + Limits.requestDeadlineDefault))
+                    apply(try await mdt.map(of: object.id, deadline: world.now + .seconds(3)))
                     return
                 } catch {
                     await operations.sleep(.milliseconds(200))
@@ -270,16 +305,20 @@ extension Volume {
     }
 }
 
-/// What several members have in doubt, put together: of each block the highest version, and who has it.
+/// What several members have in doubt, put together: of each block who has it, the highest version first.
 struct DoubtMerge {
     struct Run: Hashable {
-        var firstBlock: UInt64
-        var blockCount: UInt64
+        var blocks: Range<UInt64>
+        var peers: ArraySlice<Int>
+    }
+
+    private struct Holder {
+        var version: Version
         var peer: Int
     }
 
     let chunkBlocks: UInt64
-    private var blocks: [UInt64: (version: Version, peer: Int)] = [:]
+    private var blocks: [UInt64: [Holder]] = [:]
 
     init(chunkBlocks: UInt64) { self.chunkBlocks = chunkBlocks }
 
@@ -287,25 +326,37 @@ struct DoubtMerge {
         guard UInt64(range.firstBlock) + UInt64(range.blockCount) <= chunkBlocks else { return }
         let first = UInt64(range.part.chunk) * chunkBlocks + UInt64(range.firstBlock)
         for block in first..<first + UInt64(range.blockCount) {
-            if let known = blocks[block], known.version >= range.version { continue }
-            blocks[block] = (range.version, peer)
+            let place = blocks[block]?.firstIndex { $0.version < range.version } ?? blocks[block]?.count ?? 0
+            blocks[block, default: []].insert(Holder(version: range.version, peer: peer), at: place)
         }
     }
 
     /// Its blocks do not count: it is no member any more, and what only it has was never acknowledged.
-    mutating func remove(peer: Int) { blocks = blocks.filter { $0.value.peer != peer } }
+    mutating func remove(peer: Int) {
+        for block in blocks.keys { blocks[block]?.removeAll { $0.peer == peer } }
+    }
 
-    /// Neighbours of one chunk with one source, in the order of blocks.
+    /// Neighbours of one chunk with the same holders, in the order of blocks.
     func runs(below end: UInt64) -> [Run] {
         var runs: [Run] = []
         for block in blocks.keys.sorted() where block < end {
-            guard let peer = blocks[block]?.peer else { continue }
-            if let last = runs.last, last.firstBlock + last.blockCount == block, last.peer == peer, block % chunkBlocks != 0 {
-                runs[runs.count - 1].blockCount += 1
+            guard let holders = blocks[block], !holders.isEmpty else { continue }
+            let peers = holders.map(\.peer)[...]
+            if let last = runs.last, last.blocks.upperBound == block, last.peers == peers, block % chunkBlocks != 0 {
+                runs[runs.count - 1].blocks = last.blocks.lowerBound..<block + 1
             } else {
-                runs.append(Run(firstBlock: block, blockCount: 1, peer: peer))
+                runs.append(Run(blocks: block..<block + 1, peers: peers))
             }
         }
         return runs
+    }
+}
+
+extension Range<UInt64> {
+    /// Nil of a single one.
+    var halves: (Range, Range)? {
+        guard count > 1 else { return nil }
+        let middle = lowerBound + UInt64(count / 2)
+        return (lowerBound..<middle, middle..<upperBound)
     }
 }

@@ -27,7 +27,6 @@ extension Volume {
 
     /// Until the volume is closed.
     func keepHealthy() async {
-        isHealing = true
         var nextLook = world.now + Volume.lookInterval
         while !isShutDown, !engine.isDead, !isEnding {
             await operations.sleep(Volume.healInterval)
@@ -51,20 +50,17 @@ extension Volume {
                 notHealedBefore[peer] = world.now + Volume.healBackoff
             }
         }
-        isHealing = false
-        healWaiter?.resume()
-        healWaiter = nil
     }
 
     /// Members that are not in sync, as far as this writer knows; 0 for a volume with one OST.
     public var membersBehind: Int { map?.entries.count { $0.state != .inSync } ?? 0 }
 
-    /// An OST of which some member is stale, and that was not tried a moment ago.
+    /// An OST of which some member is stale, or filling since an attempt that failed, and that was not tried a moment ago.
     private func nextStale() -> Int? {
         guard let map, !isShutDown, !isEnding else { return nil }
         return stores.indices.first { peer in
             (notHealedBefore[peer] ?? .zero) <= world.now
-                && map.entries.contains { $0.state == .stale && map.osts[$0.ost].store == stores[peer] }
+                && map.entries.contains { $0.state != .inSync && map.osts[$0.ost].store == stores[peer] }
         }
     }
 
@@ -78,6 +74,7 @@ extension Volume {
         if early != nil { await operations.sleep(.milliseconds(100)) }
         let (map, kept) = try await mdt.fill(store, base: mark, deadline: world.now + Volume.askDeadline)
         let base = mutated(.forgetsFillBase) ? mark : kept
+        let losses = engine.losses
         apply(map)
         let number = map.object.map
         guard map.entries.contains(where: { $0.state == .filling && $0.changed == number && map.osts[$0.ost].store == store }) else {
@@ -87,9 +84,11 @@ extension Volume {
             try await waitUntilReady(peer)
             var pages = try await changedPages(peer, target, above: base)
             if let early { pages = early }
-            try await copy(pages, to: target, map)
-            try await flush()
-            apply(try await mdt.inSync(store, number: number, deadline: world.now + Limits.requestDeadlineDefault))
+            try await copy(pages, to: peer, target, map)
+            try await flushUnheard()
+            // What was copied, or written to both, is not what the source has any more.
+            if engine.losses > losses { throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile") }
+            apply(try await mdt.inSync(store, number: number, deadline: world.now + Volume.askDeadline))
             world.log(
                 .info, "brought up to date",
                 [LogField("volume", "\(address)"), LogField("store", "\(store)"), LogField("pages", pages.count)])
@@ -117,7 +116,9 @@ extension Volume {
         func add(_ found: [ChangedPage]) {
             for page in found {
                 let placement = map.placement(ofChunk: UInt64(page.part.chunk))
-                guard let member = (0..<map.membersPerPlacement).first(where: { map[placement, $0].ost == own }) else { continue }
+                // Where it is the last one in sync nothing is to be brought to it.
+                let member = (0..<map.membersPerPlacement).first { map[placement, $0].ost == own && map[placement, $0].state != .inSync }
+                guard let member else { continue }
                 pages.insert(PageKey(chunk: page.part.chunk, page: page.page, member: UInt16(member)))
             }
         }
@@ -131,7 +132,7 @@ extension Volume {
         }
         for placement in 0..<map.placementCount {
             let members = 0..<map.membersPerPlacement
-            guard members.contains(where: { map[placement, $0].ost == own }) else { continue }
+            guard members.contains(where: { map[placement, $0].ost == own && map[placement, $0].state != .inSync }) else { continue }
             guard members.contains(where: { map[placement, $0].state == .inSync && asked.contains(map.ost(placement, $0).store) }) else {
                 throw Failure(.unavailable, "no member in sync of placement \(placement) could be asked what changed")
             }
@@ -140,11 +141,12 @@ extension Volume {
     }
 
     /// Copies what differs in these pages.
-    private func copy(_ pages: Set<PageKey>, to target: Inquiry, _ map: VolumeMap) async throws(Failure) {
+    private func copy(_ pages: Set<PageKey>, to peer: Int, _ target: Inquiry, _ map: VolumeMap) async throws(Failure) {
         let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
-        var sources: [Int: Inquiry] = [:]
-        defer { for source in sources.values { source.close() } }
-        for other in stores.indices where engine.isReady(other) && map.hasMemberInSync(on: stores[other]) {
+        // In the order of peers: what is done in that of a dictionary cannot be repeated.
+        var sources = [Inquiry?](repeating: nil, count: stores.count)
+        defer { for source in sources { source?.close() } }
+        for other in stores.indices where other != peer && engine.isReady(other) && map.hasMemberInSync(on: stores[other]) {
             sources[other] = try await Inquiry.open(self, links[other].endpoints, stores[other])
         }
         for key in pages.sorted() {
@@ -169,7 +171,7 @@ extension Volume {
                 while next < runs.count, failure == nil {
                     let run = runs[next]
                     next += 1
-                    do throws(Failure) { try await fill(run) } catch { failure = error }
+                    do throws(Failure) { try await fillOrLose(run) } catch { failure = error }
                 }
                 countdown.done()
             }
@@ -178,9 +180,32 @@ extension Volume {
         if let failure { throw failure }
     }
 
+    /// A block that is damaged wherever it should be must not keep everything else from being copied. The member gets to know that it is
+    /// lost, since what it has itself is older.
+    private func fillOrLose(_ blocks: Range<UInt64>) async throws(Failure) {
+        do throws(Failure) {
+            return try await fill(blocks)
+        } catch {
+            guard error.status == .damaged else { throw error }
+        }
+        if let (first, second) = blocks.halves {
+            try await fillOrLose(first)
+            try await fillOrLose(second)
+        } else {
+            logLost(blocks.lowerBound)
+            try await fill(blocks, isLost: true)
+        }
+    }
+
+    func logLost(_ block: UInt64) {
+        world.log(
+            .error, "a block is damaged on every member in sync; reads of it fail until it is overwritten",
+            [LogField("volume", "\(address)"), LogField("offset", block * UInt64(Block.bytes))])
+    }
+
     /// Runs of blocks of a page in which the member that is filled differs from one in sync; the first block where none does.
     private func differences(
-        _ key: PageKey, _ count: Int, _ map: VolumeMap, _ target: Inquiry, _ sources: [Int: Inquiry]
+        _ key: PageKey, _ count: Int, _ map: VolumeMap, _ target: Inquiry, _ sources: [Inquiry?]
     ) async throws(Failure) -> [Range<Int>] {
         let placement = map.placement(ofChunk: UInt64(key.chunk))
         var source: [BlockCheck]?
@@ -286,10 +311,7 @@ private final class Inquiry {
         var cursor: UInt64 = 0
         repeat {
             let (reply, body) = try await ask(.doubts, [], DoubtsReply.self) { header in header.argument = cursor }
-            for range in body.ranges {
-                let below = range.version.sequence == 0 ? 0 : range.version.sequence - 1
-                base = min(base, Version(generation: range.version.generation, sequence: below))
-            }
+            for range in body.ranges { base = min(base, range.version.predecessor) }
             cursor = reply.argument
         } while cursor != 0
         return base

@@ -29,12 +29,15 @@ public final class Volume: CompletionSink {
     /// Of a volume of a cluster: its metadata servers, and which store each link is to.
     var mdt: MDTSession?
     var stores: [Identifier] = []
+    /// Until what was in doubt at the open is equal everywhere: below this nothing was.
+    var openBase: Version?
     /// What the metadata server said last.
     var map: VolumeMap?
     /// The open has ended: from now on links connect by themselves.
     var isOpen = false
-    var isHealing = false
-    var healWaiter: UnsafeContinuation<Void, Never>?
+    /// Tasks that go on by themselves, and end soon after the volume is shut down.
+    private var backgroundTasks = 0
+    private var backgroundWaiter: UnsafeContinuation<Void, Never>?
     /// When to try again with an OST that could not be brought up to date.
     var notHealedBefore: [Int: Instant] = [:]
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
@@ -130,7 +133,7 @@ public final class Volume: CompletionSink {
         for link in links { link.breakConnection() }
         progress()
         await suspend(while: { !isDrained }) { drainWaiter = $0 }
-        await suspend(while: { isHealing }) { healWaiter = $0 }
+        await suspend(while: { backgroundTasks > 0 }) { backgroundWaiter = $0 }
         if let timer { world.cancel(timer) }
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)
@@ -138,6 +141,18 @@ public final class Volume: CompletionSink {
         if let mdt { await mdt.close(deadline: world.now + .seconds(1)) }
         mdt = nil
         operations.close()
+    }
+
+    /// Requests in it have deadlines of seconds: the volume's end waits for it.
+    func inBackground(_ body: @escaping () async -> Void) {
+        backgroundTasks += 1
+        world.spawn { [self] in
+            await body()
+            backgroundTasks -= 1
+            guard backgroundTasks == 0, let waiter = backgroundWaiter else { return }
+            backgroundWaiter = nil
+            waiter.resume()
+        }
     }
 
     private var isDrained: Bool { links.allSatisfy(\.isDrained) }

@@ -53,12 +53,13 @@ final class ClientProcess {
             while world.isAlive, !isClosing {
                 var options = run.options.client
                 options.force = force || attempts > 3
+                let began = world.now
                 do throws(Failure) {
                     let opened = try await Volume.open(world, run.address, options)
                     adopt(opened)
                     break
                 } catch {
-                    run.check(open: error)
+                    run.check(open: error, isLate: began >= run.healedAt)
                     attempts += 1
                     await pause(.milliseconds(run.universe.choices.between(50, 1_500)))
                 }
@@ -276,7 +277,9 @@ final class ClientProcess {
         case .flush:
             guard let flushing = entry.flushing else { unreachable("a flush covers something") }
             switch status {
-            case .ok: history.endFlush(flushing)
+            case .ok:
+                history.endFlush(flushing)
+                if run.owner === self { run.flushed(began: entry.began) }
             case .powerLost: history.flushTold(flushing)
             case _: history.dropFlush(flushing)
             }

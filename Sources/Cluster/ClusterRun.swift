@@ -1,61 +1,91 @@
 import Base
 import Client
 import Environment
-import OSTEngine
+import PartStore
 import Simulation
 import VolumeEngine
 
-/// One seed of a whole cluster: one OST, clients that use one volume, everything that may go wrong, and a history that knows what must
-/// never be seen.
+/// One seed of a whole cluster: clients that use one volume, everything that may go wrong, and a history that knows what must never be
+/// seen. What the volume is made of is the subclasses' matter: one OST (`SingleRun`), or members on several and a metadata server
+/// (`ReplicatedRun`).
 ///
-/// Owns the universe and all processes. What happens to them is in `ClusterRun+Events`, how it ends in `ClusterRun+End`.
-///
-/// Two things are left out because a store of one member cannot survive them:
-/// - A restart while damage is younger than what the log knows to be durable: in its tail a rotted block looks like a lost one.
-/// - A disk that fails an operation, and a process that dies before its store was loaded anew: the next one does not know of the failure.
-public final class ClusterRun {
+/// Owns the universe and the clients.
+public class ClusterRun {
     public let options: ClusterOptions
     public let universe: Universe
     public private(set) var problems: [String] = []
-    public private(set) var marks = MarkTable()
+    public internal(set) var marks = MarkTable()
     /// Gets every line of every log, with the process it is from.
     public var onLog: (String, LogLevel, String) -> Void = { _, _, _ in }
 
     let history: History
-    let address = Address(OSTProcess.endpoint, name: "volume")
-    let ostHost: SimHost
+    /// Of the volume, as clients open it.
+    let address: Address
     let clientHosts: [SimHost]
-    let keeperHost: SimHost
-    let strangerHost: SimHost
-    let disk: SimDisk
-    var ost: OSTProcess? { didSet { if let ost { daemons.append(ost) } } }
-    private var daemons: [OSTProcess] = []
     var clients: [ClientProcess] = []
     /// Who opened the volume last.
     var owner: ClientProcess?
-    private var failuresHealed = 0
     private var generationOfOwner: UInt64 = 0
-    var keeper: Keeper?
-    var stranger: Stranger?
+    /// Every process that was an OST; tasks of those that were killed are never freed.
+    var daemons: [OSTProcess] = []
     var isWorking = false
-    var isHealed = true
-    /// The OST is about to stop for good.
-    var isEnding = false
-    var isDamagePaused = false
-    var operationsBegun = 0
+    var isHealed = true {
+        didSet { healedAt = isHealed ? universe.now : .never }
+    }
+    /// Since when nothing can go wrong any more.
+    private(set) var healedAt = Instant.zero
+    private var operationsBegun = 0
     var workBegan = Instant.zero
 
-    public init(seed: UInt64, options: ClusterOptions? = nil) {
-        self.options = options ?? ClusterOptions.drawn(seed: seed)
-        universe = Universe(seed: seed)
-        history = History(name: "volume", bytesMax: self.options.volumeBytesMax)
-        ostHost = universe.addHost("ost")
-        clientHosts = (0..<3).map { [universe] in universe.addHost("client\($0)") }
-        keeperHost = universe.addHost("keeper")
-        strangerHost = universe.addHost("stranger")
-        disk = ostHost.addDisk(OSTProcess.path, bytes: self.options.diskBytes)
+    init(_ universe: Universe, _ options: ClusterOptions, _ address: Address) {
+        self.universe = universe
+        self.options = options
+        self.address = address
+        history = History(name: "volume", bytesMax: options.volumeBytesMax)
+        clientHosts = (0..<3).map { universe.addHost("client\($0)") }
         universe.afterTurn = { [unowned self] in checkInvariants($0) }
         universe.onLog = { [unowned self] in logged($0, $1, $2, $3) }
+    }
+
+    // What a subclass does
+
+    func setUp() {}
+    func work() {}
+    func finish() {}
+    /// Frees what processes refer to that will never run again.
+    func release() {}
+    /// Marks live in engines, which end with their processes.
+    func harvest() { for client in clients { if let volume = client.volume { marks.add(volume.marks) } } }
+    func harvest(_ ost: OSTProcess) {
+        guard let server = ost.server else { return }
+        marks.add(server.engine.marks)
+        marks.add(server.engine.storeMarks)
+    }
+    func ostServes(_ process: OSTProcess) {}
+    func checkInvariants(_ world: SimWorld) {
+        for client in clients where client.world === world { client.checkInvariants() }
+    }
+    func logged(_ world: SimWorld, _ level: LogLevel, _ message: String, _ fields: [LogField]) {
+        onLog(world.name, level, message + fields.map { " \($0.name)=\($0.value)" }.joined())
+    }
+    func isExpected(open status: Status, isLate: Bool) -> Bool { false }
+    func isExpected(_ status: Status, of kind: Operation.Kind, client: ClientProcess, isLate: Bool) -> Bool { false }
+    var stallsClients: Bool { options.events.takeOver }
+    /// A flush of the owner has ended well.
+    func flushed(began: Instant) {}
+
+    // The whole of it
+
+    public func perform() {
+        setUp()
+        if !hasProblems { work() }
+        if !hasProblems { finish() }
+        harvest()
+        for problem in history.problems { report(problem) }
+        for process in daemons { process.release() }
+        for client in clients { client.release() }
+        release()
+        owner = nil
     }
 
     public func report(_ text: String) {
@@ -71,50 +101,16 @@ public final class ClusterRun {
     public var writesBegun: Int { history.writesBegun }
     var hasProblems: Bool { !problems.isEmpty || !history.problems.isEmpty }
 
-    public func perform() {
-        setUp()
-        if !hasProblems { work() }
-        if !hasProblems { finish() }
-        harvest()
-        for problem in history.problems { report(problem) }
-        release()
+    var damages: Int {
+        let counts = universe.counts
+        return counts[.latentError] + counts[.bitRot] + counts[.misdirectedWrite] + counts[.lostWrite]
     }
 
-    /// Tasks of processes that were killed are never freed, nor is what they refer to. It shall not be much.
-    private func release() {
-        for process in daemons { process.release() }
-        for client in clients { client.release() }
-        keeper?.release()
-        owner = nil
-    }
+    var failures: Int { universe.counts[.writeError] + universe.counts[.flushError] }
 
-    // The beginning
+    func note(_ text: String) { onLog("run", .debug, text) }
 
-    private func setUp() {
-        let process = OSTProcess(self, ostHost)
-        ost = process
-        process.start(format: true)
-        let made = Keeper(self)
-        keeper = made
-        made.createVolume()
-        guard universe.run(while: { !made.hasCreated && !hasProblems }, limit: .seconds(60)) else { return report("no volume is made") }
-        startClient(force: false)
-        guard universe.run(while: { owner == nil && !hasProblems }, limit: .seconds(60)) else {
-            return report("the volume cannot be opened")
-        }
-    }
-
-    private func work() {
-        isHealed = false
-        isWorking = true
-        workBegan = universe.now
-        applyFaults()
-        planEvents()
-        if options.events.catalogue { keeper?.start() }
-        if options.events.strangers { stranger = Stranger(self) }
-        universe.run(while: { !hasProblems && universe.now - workBegan < options.workTime }, limit: options.workTime)
-        isWorking = false
-    }
+    // Clients
 
     /// The load is spread over the time of work, in bursts.
     func mayBegin() -> Bool {
@@ -124,8 +120,6 @@ public final class ClusterRun {
         operationsBegun += 1
         return true
     }
-
-    // What processes tell
 
     func startClient(force: Bool, works: Bool = true) {
         let client = ClientProcess(self, clientHosts[clients.count % clientHosts.count], number: clients.count + 1)
@@ -142,115 +136,118 @@ public final class ClusterRun {
         history.opened(by: client.number)
     }
 
-    func ostServes(_ process: OSTProcess) {
-        failuresHealed = failures
-        applyFaults()
-    }
-
     func ostFailed(_ process: OSTProcess, _ failure: Failure) {
-        report("the OST does not start: \(failure.detail)")
+        report("\(process.world.name) does not start: \(failure.detail)")
     }
 
-    /// Only while the OST serves does its disk fail or rot; see above.
-    func applyFaults() {
-        var plan = isHealed ? FaultPlan.none : options.faults
-        let isServing = ost?.isServing == true
-        if !isServing {
-            plan.writeError = 0
-            plan.flushError = 0
-        }
-        if !isServing || isDamagePaused {
-            plan.latentError = 0
-            plan.bitRot = 0
-            plan.misdirectedWrite = 0
-            plan.lostWrite = 0
-        }
-        universe.faults = plan
-        let first = UInt64(32 + 2 * min(max(options.diskBytes / 4096 / 64, 64), options.diskBytes / 4096 / 8)) * 4096
-        disk.mayDamage = { $0.lowerBound >= first }
-    }
+    // What ends how
 
-    var damages: Int {
-        let counts = universe.counts
-        return counts[.latentError] + counts[.bitRot] + counts[.misdirectedWrite] + counts[.lostWrite]
-    }
-
-    /// Whether the store has heard of every failure of its disk, and was loaded since.
-    var isDiskSound: Bool { failures == failuresHealed && ost?.server?.engine.hasFailed == false }
-
-    var failures: Int { universe.counts[.writeError] + universe.counts[.flushError] }
-
-    // Checks
-
-    private func checkInvariants(_ world: SimWorld) {
-        if let ost, ost.world === world {
-            ost.checkInvariants()
-            return killWhileLogMoves(ost)
-        }
-        for client in clients where client.world === world { client.checkInvariants() }
-    }
-
-    private func logged(_ world: SimWorld, _ level: LogLevel, _ message: String, _ fields: [LogField]) {
-        if message.hasPrefix("the store failed") { history.losePower() }
-        if message.hasPrefix("the store is back") { failuresHealed = failures }
-        onLog(world.name, level, message + fields.map { " \($0.name)=\($0.value)" }.joined())
-        guard level == .error else { return }
-        let isExpected =
-            message.hasPrefix("a stored block is damaged")
-            ? damages > 0
-            : ["the store failed", "the store cannot be loaded", "the last flush failed"].contains { message.hasPrefix($0) }
-                ? failures > 0
-                : false
-        if !isExpected { report("\(world.name) logs an error: \(message)\(fields.map { " \($0.name)=\($0.value)" }.joined())") }
-    }
-
-    /// A refused open is expected to have one of few reasons.
-    func check(open failure: Failure) {
+    func check(open failure: Failure, isLate: Bool) {
         switch failure.status {
         case .unreachable, .deadlineExceeded, .busy, .closed, .overloaded, .diskFailed, .fenced, .staleSession, .outOfMemory: break
-        case .malformed where universe.counts[.corruption] > 0: break
+        case let status where universe.counts[.corruption] > 0 && [.malformed, .checksumMismatch, .damaged].contains(status): break
+        case let status where isExpected(open: status, isLate: isLate): break
         case _: report("an open is refused with \(failure.status): \(failure.detail)")
         }
     }
 
     func check(_ status: Status, of kind: Operation.Kind, client: ClientProcess, took: Interval, deadline: Interval, isLate: Bool) {
         // A stalled process is late, not wrong.
-        if options.faults.stall == 0, !options.events.takeOver, took > deadline + .seconds(2) {
+        if options.faults.stall == 0, !stallsClients, took > deadline + .seconds(2) {
             report("a \(kind) of client \(client.number) took \(took.milliseconds) ms, its deadline was \(deadline.milliseconds) ms")
         }
-        let isExpected: Bool
+        let isFine: Bool
         switch status {
-        case .ok: isExpected = true
-        case .deadlineExceeded, .overloaded: isExpected = !isLate
-        case .noSpace: isExpected = !isLate || outgrowsDisk(client)
-        case .fenced: isExpected = owner !== client || clients.count > 1
-        case .damaged: isExpected = damages > 0 || universe.counts[.corruption] > 0
-        case .diskFailed: isExpected = failures > 0
-        case .powerLost: isExpected = kind == .flush && history.losses > 0
-        case .closed: isExpected = true
-        case .checksumMismatch, .malformed: isExpected = universe.counts[.corruption] > 0
-        case _: isExpected = client.volume?.isDead == true
+        case .ok, .closed: isFine = true
+        case .deadlineExceeded, .overloaded: isFine = !isLate
+        case .fenced: isFine = owner !== client || clients.count > 1
+        case .checksumMismatch, .malformed: isFine = universe.counts[.corruption] > 0
+        case .powerLost: isFine = kind == .flush && history.losses > 0
+        case .damaged, .diskFailed, .noSpace: isFine = isExpected(status, of: kind, client: client, isLate: isLate)
+        case _: isFine = client.volume?.isDead == true
         }
-        if !isExpected { report("a \(kind) of client \(client.number) ends with \(status)") }
+        if !isFine { report("a \(kind) of client \(client.number) ends with \(status)") }
     }
 
-    /// Whether the volume has grown beyond its disk. By its size and the disk's, never by what the store says is free: one that loses
-    /// blocks must not excuse itself.
-    private func outgrowsDisk(_ client: ClientProcess) -> Bool {
-        guard let bytes = client.volume?.object.bytes, let server = ost?.server else { return false }
-        let capacity = server.engine.storeStatistics.capacityBytes
-        let request = UInt64(min(options.operationBytesMax, Limits.frameBytesMax))
-        return bytes + capacity / 16 + request > capacity
+    // The end
+
+    static let patience = Interval.seconds(60)
+
+    @discardableResult
+    func wait(_ what: String, _ limit: Interval = ClusterRun.patience, while condition: () -> Bool) -> Bool {
+        if universe.run(while: { condition() && !hasProblems }, limit: limit) { return true }
+        if !hasProblems { report("\(limit.milliseconds / 1000) s after healing: \(what)") }
+        return false
     }
 
-    /// Marks live in engines, which end with their processes.
-    func harvest() {
-        if let server = ost?.server {
-            marks.add(server.engine.marks)
-            marks.add(server.engine.storeMarks)
+    func becomeWriter() {
+        // Some may be about to open.
+        for client in clients where client.world.isAlive && !client.isOpen { client.close() }
+        wait("opening does not end") { clients.contains { $0.world.isAlive && !$0.isOpen && !$0.isDone } }
+        for client in clients where client.world.isAlive && client !== owner { client.close() }
+        if let owner, owner.isOpen, !owner.isFenced, owner.volume?.isDead == false { return }
+        if let owner, owner.world.isAlive { owner.close() }
+        startClient(force: true, works: false)
+        guard let fresh = clients.last else { return }
+        wait("the volume cannot be opened") { owner !== fresh }
+    }
+
+    /// Everything, with the checks of every read.
+    func readBack() {
+        guard let owner, let volume = owner.volume else { return }
+        let step = 512
+        let sectors = Int(volume.object.bytes) / Block.sectorBytes
+        var first = 0
+        while first < sectors, !hasProblems {
+            owner.read(volume, first, min(step, sectors - first))
+            first += step
+            if first % (4 * step) == 0 || first >= sectors {
+                volume.kick()
+                wait("reading everything does not end") { !owner.isIdle }
+            }
         }
-        for client in clients { if let volume = client.volume { marks.add(volume.marks) } }
-        if let volume = keeper?.volume { marks.add(volume.marks) }
+        for _ in 0..<2 where !hasProblems {
+            owner.flush(volume)
+            volume.kick()
+            wait("a flush does not end") { !owner.isIdle }
+        }
+    }
+
+    func closeClients() {
+        for client in clients where client.world.isAlive && client.isOpen { client.close() }
+        wait("volumes do not close") { clients.contains { $0.world.isAlive && !$0.isDone } }
+        harvest()
+        universe.run(for: .milliseconds(100))
+        for client in clients where client.world.isAlive { if let text = client.leftovers { report(text) } }
+    }
+
+    /// Asks the daemon to stop, and looks at what it leaves.
+    func stop(_ ost: OSTProcess) {
+        harvest()
+        ost.stop()
+        wait("\(ost.world.name) does not stop") { !ost.isStopped }
+        let left = ost.world.outstanding
+        if left.operations + left.openDisks + left.listeners + left.streams + left.timers > 0 {
+            report("\(ost.world.name) leaves behind \(left)")
+        }
+        harvest()
+        ost.world.kill()
+    }
+
+    /// Reads everything on a disk whose daemon has stopped.
+    func verifyDisk(of host: SimHost, mayBeDamaged: Bool) {
+        let world = host.start("verify")
+        var isDone = false
+        world.spawn { [unowned self] in
+            do throws(Failure) {
+                let opened = try world.openDisk(OSTProcess.path, .readOnly)
+                let report = try await StoreVerifier.verify(Operations(world), disk: opened, path: OSTProcess.path)
+                if !mayBeDamaged, !report.damaged.isEmpty { self.report("blocks of \(host.name) are damaged: \(report.damaged)") }
+            } catch { self.report("the store of \(host.name) cannot be verified: \(error.detail)") }
+            isDone = true
+        }
+        wait("verifying does not end") { !isDone }
+        world.kill()
     }
 }
 

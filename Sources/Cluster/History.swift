@@ -49,6 +49,9 @@ final class History {
     let name: String
     private(set) var problems: [String] = []
     private(set) var losses = 0
+    /// A client that cannot be reached may read for a while after another one has opened the volume, as long as what it reads is what it
+    /// would be if it were alone.
+    var readsOutliveWriters = false
     /// What happens to this sector is told to `onWatched`.
     var watched: Int?
     var onWatched: (String) -> Void = { _ in }
@@ -173,6 +176,11 @@ final class History {
         readings[tag] = Reading(
             firstSector: firstSector, floors: Array(floor[firstSector..<firstSector + sectors]), beganAt: stamp,
             isForbidden: client != writer)
+        if readsOutliveWriters, client != writer {
+            readings[tag]?.isForbidden = false
+            readings[tag]?.isStale = true
+            staleReadings += 1
+        }
     }
 
     func dropRead(_ tag: UInt) { _ = takeRead(tag) }

@@ -20,6 +20,13 @@ public struct MarkTable: Hashable, Sendable {
         store |= other.store
     }
 
+    /// For taking them from one process to another.
+    public var words: [UInt64] { [volume, ost, store] }
+
+    public init(words: [UInt64]) {
+        (volume, ost, store) = (words[0], words[1], words[2])
+    }
+
     /// Every mark there is, in the order of its declaration, and whether it was reached.
     public var all: [(name: String, isReached: Bool)] {
         VolumeMark.allCases.map { ("volume.\($0)", volume & 1 << UInt64($0.rawValue) != 0) }

@@ -3,23 +3,38 @@ import Environment
 import OSTDaemon
 import OSTEngine
 import PartStore
+import Registrar
 import Simulation
+import Wire
 
 /// The daemon, as its executable builds it: a store on a disk, and the shipping server on top.
 final class OSTProcess {
-    static let endpoint = Endpoint.tcp(host: "ost", port: 7710)
     static let path = "/disk"
+    static let cluster = Identifier(high: 1, low: 1)
+
+    /// Behind the superblocks and the log: where damage meets data.
+    static func dataBegins(diskBytes: UInt64) -> UInt64 {
+        let blocks = diskBytes / UInt64(Block.bytes)
+        return (32 + 2 * min(max(blocks / 64, 64), blocks / 8)) * UInt64(Block.bytes)
+    }
 
     let world: SimWorld
+    let endpoint: Endpoint
+    private let servers: [Endpoint]
     private unowned let run: ClusterRun
     private(set) var server: OSTServer?
+    private var registrar: Registrar?
     private var disk: DiskID?
     private(set) var isStopped = false
     private var isStopping = false
 
-    init(_ run: ClusterRun, _ host: SimHost) {
+    /// `servers` are the metadata servers where it registers.
+    init(_ run: ClusterRun, _ host: SimHost, _ endpoint: Endpoint, servers: [Endpoint] = []) {
         self.run = run
-        world = host.start("ost")
+        self.endpoint = endpoint
+        self.servers = servers
+        world = host.start(host.name)
+        run.daemons.append(self)
     }
 
     func start(format: Bool) {
@@ -34,7 +49,7 @@ final class OSTProcess {
         let options = run.options.store
         let disk = try world.openDisk(path, .readWrite)
         self.disk = disk
-        if format { try await StoreFile.initialize(operations, disk: disk, path: path, cluster: Identifier(high: 1, low: 1)) }
+        if format { try await StoreFile.initialize(operations, disk: disk, path: path, cluster: OSTProcess.cluster) }
         let store = try await StoreFile.load(operations, disk: disk, path: path, options: options)
         let found = StoreMark.allCases.filter { store.marks.contains($0) }.map { "\($0)" }.joined(separator: " ")
         world.log(.info, "store loaded", [LogField("boot", store.boot), LogField("found", found)])
@@ -42,16 +57,34 @@ final class OSTProcess {
             try await StoreFile.load(operations, disk: disk, path: path, options: options, afterFailure: true)
         }
         server = made
-        try made.listen(on: OSTProcess.endpoint)
+        try made.listen(on: endpoint)
+        if !servers.isEmpty {
+            let registrar = Registrar(world, servers: servers, cluster: OSTProcess.cluster) { [weak self] in self?.registration }
+            self.registrar = registrar
+            registrar.start()
+        }
         run.ostServes(self)
     }
 
     var isServing: Bool { server != nil && !isStopping && world.isAlive }
 
+    /// What it says of itself.
+    private var registration: OSTRegisterRequest? {
+        guard let server, let identity = server.engine.identity else { return nil }
+        let statistics = server.engine.storeStatistics
+        return OSTRegisterRequest(
+            store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: ["\(endpoint)"],
+            host: world.host.name, domain: world.host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+    }
+
+    var store: Identifier? { server?.engine.identity?.store }
+    var isRegistered: Bool { registrar?.standings.allSatisfy { $0 == .registered } == true }
+
     /// As on SIGTERM.
     func stop() {
         guard let server, !isStopping else { return }
         isStopping = true
+        registrar?.stop()
         world.spawn { [self] in
             await server.stop()
             if server.engine.isStoreQuiet, let disk { world.closeDisk(disk) }
@@ -61,6 +94,7 @@ final class OSTProcess {
 
     func release() {
         server = nil
+        registrar = nil
     }
 
     func checkInvariants() { server?.engine.checkInvariants() }

@@ -83,7 +83,8 @@ extension MDTServer {
         guard (1...Limits.ostsMax).contains(request.stores.count) else {
             throw Failure(.invalidArgument, "an exclusion names 1 to \(Limits.ostsMax) OSTs, not \(request.stores.count)")
         }
-        let volume = try await catalogue.exclude(Set(request.stores), from: request.id, generation: request.generation)
+        let volume = try await catalogue.exclude(
+            Set(request.stores), from: request.id, generation: request.generation, base: request.base)
         world.log(
             .warning, "members excluded",
             [

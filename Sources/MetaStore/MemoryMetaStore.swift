@@ -30,6 +30,10 @@ public final class MemoryMetaContents {
 
     public init(isShared: Bool = false) { self.isShared = isShared }
 
+    /// What whoever plays the machine sees without asking.
+    public var revision: MetaRevision { table.revision }
+    public func value(_ key: MetaKey) -> MetaValue? { table.read([key]).values[0] }
+
     /// The process that has it open has been killed, or its machine has lost power.
     public func processEnded() { owner = nil }
 }

@@ -3,6 +3,14 @@ import MetaStore
 import Wire
 
 /// Volumes: what is asked of them, and what becomes of their objects.
+extension MemoryMetaContents {
+    /// A volume of the catalogue kept here, as it stands.
+    public func volume(_ id: Identifier) throws(Failure) -> VolumeRecord? {
+        let key = CatalogueKeys.volume(id)
+        return try value(key).map { value throws(Failure) in try VolumeRecord(value, of: key) }
+    }
+}
+
 extension ClusterCatalogue {
     /// Puts a volume whose objects are still to be made. The name is taken from now on.
     public func begin(_ volume: VolumeRecord) async throws(Failure) {
@@ -47,8 +55,10 @@ extension ClusterCatalogue {
         try await change(id) { volume throws(Failure) in try volume.raise(nonce: nonce) }
     }
 
-    public func exclude(_ stores: Set<Identifier>, from id: Identifier, generation: UInt64) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation) }
+    public func exclude(
+        _ stores: Set<Identifier>, from id: Identifier, generation: UInt64, base: Version
+    ) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation, base: base) }
     }
 
     public func beginFill(

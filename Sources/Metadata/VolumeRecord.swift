@@ -42,8 +42,8 @@ public struct VolumeRecord: CatalogueValue {
     public var unresized: [Unresized]
     /// OSTs that may still have the object, of a volume that is being removed.
     public var unremoved: [Identifier]
-    /// Of stores with members that are not in sync and that somebody has begun to fill: an attempt that ended half way has moved the marks
-    /// that the store itself knows, so its next fill must not begin there.
+    /// Of stores with members that are not in sync: what the store itself knows of it moves on with every attempt to fill it, and with
+    /// every write to a placement in which it still counts.
     public var bases: [FillBase]
     /// In order; entries name them by their index.
     public var stores: [Identifier]
@@ -160,7 +160,7 @@ public struct VolumeRecord: CatalogueValue {
 
     /// For the writer of this generation: members on these stores do not count any more, except where one is the last: that stays in sync,
     /// and its placement waits for it. Refused if that is so everywhere.
-    mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64) throws(Failure) -> Bool {
+    mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
         try check(generation: generation)
         func isOn(_ index: Int) -> Bool { excluded.contains(stores[entries[index].ost]) }
         let wanted = entries.indices.filter { entries[$0].state != .stale && isOn($0) }
@@ -186,27 +186,32 @@ public struct VolumeRecord: CatalogueValue {
         }
         object.map += 1
         for index in leaving { makeStale(index) }
+        for ost in Set(leaving.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost]) }
         return true
+    }
+
+    /// The lowest of all counts since some member of the store left.
+    private mutating func lower(_ base: Version, of store: Identifier) {
+        if let known = bases.firstIndex(where: { $0.store == store }) {
+            bases[known].version = min(bases[known].version, base)
+        } else {
+            bases.append(FillBase(store: store, version: base))
+        }
     }
 
     /// The writer brings members up to date that were away: those on these stores get every write from now on. `base`: up to where they
     /// have everything; the lowest of all attempts counts.
     mutating func beginFill(_ filled: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
         try check(generation: generation)
-        let joining = entries.indices.filter { entries[$0].state == .stale && filled.contains(stores[entries[$0].ost]) }
+        // Those of an attempt that came to nothing begin anew with the others.
+        let joining = entries.indices.filter { entries[$0].state != .inSync && filled.contains(stores[entries[$0].ost]) }
         if joining.isEmpty { return false }
         object.map += 1
         for index in joining {
             entries[index].state = .filling
             entries[index].changed = object.map
         }
-        for store in filled.sorted() where stores.contains(store) {
-            if let known = bases.firstIndex(where: { $0.store == store }) {
-                bases[known].version = min(bases[known].version, base)
-            } else {
-                bases.append(FillBase(store: store, version: base))
-            }
-        }
+        for store in filled.sorted() where stores.contains(store) { lower(base, of: store) }
         return true
     }
 

@@ -76,6 +76,8 @@ extension OSTEngine {
             target.fill = header.argument
             target.isInDoubt = header.flags.contains(.inDoubt)
             target.isAbsent = header.opcode == .discard
+        } else {
+            target.isLost = header.opcode == .writeZeroes && header.flags.contains(.lost)
         }
         return target
     }

@@ -6,7 +6,7 @@ import Base
 ///
 ///     offset bytes field
 ///          0     1 kind
-///          1     1 flags (fence: 1 settles; write and zero: 1 of a fill, 2 in doubt at the source; zero: 4 absent)
+///          1     1 flags (fence: 1 settles; write and zero: 1 of a fill, 2 in doubt at the source; zero: 4 absent, 8 lost)
 ///          2     2 bytes of the record
 ///          4     4 object number
 ///          8     8 generation
@@ -65,6 +65,7 @@ struct LogRecord {
     static let fills: UInt8 = 1
     static let isDoubtful: UInt8 = 2
     static let isAbsent: UInt8 = 4
+    static let isLost: UInt8 = 8
 
     static let headBytes = 40
     static let dataHeadBytes = 80

@@ -18,8 +18,8 @@ extension PartStore {
         return admit(tag, .write, target, memory, checks)
     }
 
-    /// Blocks become zero: write zeroes and discard. Of a fill, and without blocks: the page that holds the first one is as its source's,
-    /// what was written to it up to the target's version is here.
+    /// Blocks become zero: write zeroes and discard; or lost. Of a fill, and without blocks: the page that holds the first one is as its
+    /// source's, what was written to it up to the target's version is here.
     public mutating func zero(tag: UInt32, _ target: WriteTarget) -> Status {
         guard Int(target.blockCount) <= Limits.zeroBlocksMax else { return .invalidArgument }
         var range = target
@@ -127,7 +127,7 @@ extension PartStore {
 
     @inline(__always)
     private static func recordFlags(_ target: WriteTarget) -> UInt8 {
-        guard target.fill > 0 else { return 0 }
+        guard target.fill > 0 else { return target.isLost ? LogRecord.isLost : 0 }
         let isInDoubt = target.isInDoubt && !mutated(.fillForgetsDoubt)
         return LogRecord.fills | (isInDoubt ? LogRecord.isDoubtful : 0) | (target.isAbsent ? LogRecord.isAbsent : 0)
     }

@@ -53,6 +53,8 @@ public struct WriteTarget: Hashable {
     public var isInDoubt = false
     /// Of a fill, and without data: the source has no block there.
     public var isAbsent = false
+    /// Of a writer, and without data: nobody knows the contents any more.
+    public var isLost = false
 
     public init(
         object: ObjectNumber, part: PartAddress, firstBlock: UInt32, blockCount: UInt32, version: Version, mark: UInt64 = 0,

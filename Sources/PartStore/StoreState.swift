@@ -73,6 +73,7 @@ struct StoreState: ~Copyable {
 
     private mutating func applyBlocks(_ record: LogRecord, _ source: UnsafeRawPointer, _ number: UInt64) {
         let mappedBefore = map.mappedBlocks
+        let empty = record.flags & LogRecord.isLost != 0 ? BlockMap.Address.lost : .zero
         var extentIndex = 0
         var extentOffset: UInt64 = 0
         var position = 0
@@ -83,7 +84,7 @@ struct StoreState: ~Copyable {
             let length = min(Int(record.blockCount) - position, Block.perPage - block % Block.perPage)
             let isKnown = map.page(page).pointee.imageRecord >= number
             for offset in 0..<length {
-                var address = BlockMap.Address.zero
+                var address = empty
                 var check: UInt32 = 0
                 if record.kind == .write {
                     let extent = LogRecord.extent(source, extentIndex)

@@ -99,6 +99,10 @@ public struct FaultCounts: Hashable, Sendable {
 
     public init() {}
 
+    /// For taking them from one process to another.
+    public init(all: [Int]) { counts = all }
+    public var all: [Int] { counts }
+
     public mutating func add(_ other: FaultCounts) { for index in counts.indices { counts[index] += other.counts[index] } }
 
     mutating func add(_ fault: Fault, _ count: Int = 1) { counts[fault.rawValue] += count }

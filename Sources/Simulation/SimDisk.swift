@@ -51,6 +51,8 @@ public final class SimDisk {
     public internal(set) var media: Media
     /// Where a fault may destroy what cannot be had again from this disk alone: latent errors, rot, misdirected and lost writes.
     public var mayDamage: (Range<UInt64>) -> Bool = { _ in false }
+    /// Whether drawn failures of writes and flushes strike here.
+    public var mayFail: () -> Bool = { true }
     /// Asked at the end of each operation; true makes it end with -EIO, as `FaultPlan` would.
     public var fails: ((Access) -> Bool)?
     public private(set) var statistics = Statistics()
@@ -232,7 +234,7 @@ public final class SimDisk {
         guard isInside(slot) else { return -Code.noSpace }
         if bytes == 0 { return 0 }
         statistics.bytesWritten += UInt64(bytes)
-        if isFailing(slot) || universe.strikes(universe.faults.writeError, .writeError) {
+        if isFailing(slot) || strikes(universe.faults.writeError, .writeError) {
             landPart(slot)
             return -Code.inputOutput
         }
@@ -249,8 +251,12 @@ public final class SimDisk {
         return 0
     }
 
+    private func strikes(_ probability: UInt32, _ fault: Fault) -> Bool {
+        probability != 0 && mayFail() && universe.strikes(probability, fault)
+    }
+
     private func finishFlush(_ slot: Int) -> Int32 {
-        if isFailing(slot) || universe.strikes(universe.faults.flushError, .flushError) {
+        if isFailing(slot) || strikes(universe.faults.flushError, .flushError) {
             // What a failed flush leaves behind differs from system to system; nobody may count on either.
             if universe.random.coin() { loseUnflushed() }
             return -Code.inputOutput

@@ -26,7 +26,7 @@ extension VolumeEngine {
         state.pointee.durability.attached(
             highestTaken: attachment.highest.generation == generation ? attachment.highest.sequence : 0, last: order.last)
         settleGhosts(peer)
-        if !isFirst, attachment.boot != knownBoot { lostPower(peer) }
+        if knownBoot != .zero, attachment.boot != knownBoot { lostPower(peer) }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))
@@ -192,6 +192,8 @@ extension VolumeEngine {
     /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
     /// acknowledged; else that is lost.
     private mutating func lostPower(_ peer: Int) {
+        // Excluded while it was away: nobody counts on it.
+        if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
         if rows.width > 1, isWritable {
             guard peers.at(peer).pointee.durability.isBehind else {
                 marks.hit(.powerLostWithNothingAtRisk)
@@ -205,6 +207,7 @@ extension VolumeEngine {
 
     /// Every flush under way that covers something at risk fails; so does the next one, if it covers more.
     mutating func powerLost() {
+        losses += 1
         guard unflushed.lostPower() else {
             marks.hit(.powerLostWithNothingAtRisk)
             return
@@ -216,7 +219,7 @@ extension VolumeEngine {
             let next = operations.active.next(after: index)
             let slot = operations.at(index)
             if slot.pointee.hasVolatileParts { slot.pointee.isRepeated = true }
-            if slot.pointee.kind == .flush, slot.pointee.status == .ok, unflushed.mustFail(slot.pointee.covered) {
+            if slot.pointee.kind == .flush, !slot.pointee.isUnheard, slot.pointee.status == .ok, unflushed.mustFail(slot.pointee.covered) {
                 covered = max(covered, slot.pointee.covered)
                 marks.hit(.flushFailedAfterPowerLoss)
                 fail(operation: index, .powerLost)

@@ -182,9 +182,11 @@ extension VolumeEngine {
         }
     }
 
-    /// An excluded peer is detached: nobody waits for it any more.
+    /// An excluded peer is detached: nobody waits for it any more, and what it acknowledged is of no account when it is filled again.
     mutating func forget(_ peer: Int) {
         let state = peers.at(peer)
+        state.pointee.boot = .zero
+        state.pointee.durability = Durability()
         for index in 0..<state.pointee.requests.capacity where state.pointee.requests.at(index).pointee.state != .free {
             if state.pointee.requests.at(index).pointee.part == SlotList.none {
                 state.pointee.requests.release(index)

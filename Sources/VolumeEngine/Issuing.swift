@@ -99,7 +99,7 @@ extension VolumeEngine {
         let slot = parts.at(part)
         slot.pointee.sequence = order.begin(part)
         let members = rows.range(ofChunk: slot.pointee.block >> chunkShift)
-        let onlyFills = operations.at(slot.pointee.operation).pointee.onlyFills
+        let onlyFills = operations.at(slot.pointee.operation).pointee.onlyFills || slot.pointee.isLost
         for member in members where rows.members[member].takesWrites {
             if !onlyFills || rows.members[member].state == .filling { send(part, toMember: member) }
         }
@@ -328,6 +328,7 @@ extension VolumeEngine {
                     incarnation: rows.members[members.lowerBound + Int(slot.pointee.member)].incarnation)
                 header.firstBlock = UInt32(truncatingIfNeeded: piece.pointee.block & (1 << chunkShift - 1))
                 header.blockCount = UInt32(truncatingIfNeeded: piece.pointee.blockCount)
+                if piece.pointee.isLost { header.flags.insert(.lost) }
             }
         }
         header.deadlineOrStatus = UInt32(truncatingIfNeeded: min(max((deadline - now).milliseconds, 1), UInt64(UInt32.max)))

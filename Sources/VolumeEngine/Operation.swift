@@ -55,6 +55,10 @@ public struct Operation: Hashable, Sendable {
     public var source: Int?
     /// Of a rewrite: only to members that are being filled.
     public var onlyFills = false
+    /// Of a rewrite of members that are being filled: nobody has the contents any more, and they shall say so.
+    public var isLost = false
+    /// Of a flush: the user does not hear of it, so that what was lost is still to be told by one of his own.
+    public var isUnheard = false
     public var tag: Tag
 
     @inlinable

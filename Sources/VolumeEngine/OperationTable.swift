@@ -23,6 +23,12 @@ struct OperationSlot {
     var needsRewrite = false
     /// It writes to members that are being filled, and to no others.
     var onlyFills = false
+    /// What it would bring is lost: those that are being filled are told that.
+    var isLost = false
+    /// A rewrite that has met damage: it reads block by block.
+    var readsSingly = false
+    /// A flush that tells nobody of losses.
+    var isUnheard = false
     /// Some part of it is held.
     var hasHeld = false
     /// Some part is acknowledged and was not on stable media then.

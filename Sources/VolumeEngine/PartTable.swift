@@ -50,6 +50,8 @@ struct PartSlot {
     var tried: UInt64 = 0
     /// Members whose blocks are damaged.
     var damaged: UInt64 = 0
+    /// It says that the contents are lost.
+    var isLost = false
     /// The payload as it was when the checks were computed, since the user changes it in flight.
     var copy: UnsafeMutableRawPointer?
     /// The checks of what it writes are computed, once for all members.
@@ -124,6 +126,7 @@ struct PartTable: ~Copyable {
         slot.pointee.taken = 0
         slot.pointee.tried = 0
         slot.pointee.damaged = 0
+        slot.pointee.isLost = false
         slot.pointee.hasChecks = false
         return index
     }

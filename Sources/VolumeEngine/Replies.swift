@@ -340,16 +340,17 @@ extension VolumeEngine {
                 advanceMark()
             }
         } else if part.pointee.purpose == .flush, status == .ok {
-            unflushed.flushed(owner.pointee.covered)
+            if !owner.pointee.isUnheard { unflushed.flushed(owner.pointee.covered) }
         } else if part.pointee.damaged != 0, status == .ok {
             repair(index)
         }
         let purpose = part.pointee.purpose
         let blocks = part.pointee.block..<part.pointee.block + UInt64(part.pointee.blockCount)
+        let damaged = part.pointee.damaged
         parts.release(index)
         owner.pointee.parts -= 1
         if purpose == .rewriteRead || purpose == .rewriteWrite {
-            rewriteStep(operation, purpose, blocks, status)
+            rewriteStep(operation, purpose, blocks, status, damaged: damaged)
         } else {
             operationStep(operation, status)
         }

@@ -57,12 +57,25 @@ extension VolumeEngine {
         let slot = operations.at(index)
         let block = slot.pointee.cursorBlock
         let members = rows.range(ofChunk: block >> chunkShift)
-        guard block < slot.pointee.rewriteEnd else { return issueRewriteRead(index, members) }
+        guard block < slot.pointee.rewriteEnd || slot.pointee.isLost else { return issueRewriteRead(index, members) }
         guard roomForWrite(members) > 0 else { return false }
         if slot.pointee.onlyFills, !members.contains(where: { rows.members[$0].state == .filling }) {
             // Excluded or in sync meanwhile: there is nobody to fill.
             ready.remove(index)
             end(index)
+            return true
+        }
+        if slot.pointee.isLost {
+            // Of what somebody asked for all of it; of a write that failed the one block that was just read in vain.
+            let isAsked = slot.pointee.kind == .rewrite && !slot.pointee.isInternal
+            slot.pointee.isLost = isAsked
+            guard members.contains(where: { rows.members[$0].state == .filling }) else {
+                ready.remove(index)
+                slot.pointee.cursorBlock = block + 1
+                rewriteOn(index)
+                return true
+            }
+            lose(index, block..<(isAsked ? slot.pointee.endBlock : block + 1))
             return true
         }
         let isZero = isZero(rewriteMemory(index, block))
@@ -89,7 +102,8 @@ extension VolumeEngine {
             retries.append(part)
         }
         let chunkEnd = (block >> chunkShift + 1) << chunkShift
-        let end = min(block + VolumeEngine.rewriteBlocksMax, chunkEnd, slot.pointee.endBlock)
+        let most = slot.pointee.readsSingly ? 1 : VolumeEngine.rewriteBlocksMax
+        let end = min(block + most, chunkEnd, slot.pointee.endBlock)
         parts.at(part).pointee.block = block
         parts.at(part).pointee.blockCount = Int(end - block)
         parts.at(part).pointee.tried = slot.pointee.avoided
@@ -103,6 +117,16 @@ extension VolumeEngine {
         return true
     }
 
+    /// Tells members that are being filled that nobody has these blocks.
+    private mutating func lose(_ index: Int, _ blocks: Range<UInt64>) {
+        let part = take(.writeZeroes, .rewriteWrite, index)
+        parts.at(part).pointee.block = blocks.lowerBound
+        parts.at(part).pointee.blockCount = blocks.count
+        parts.at(part).pointee.isLost = true
+        ready.remove(index)
+        sendToAll(part)
+    }
+
     private func isZero(_ memory: UnsafeMutableRawPointer) -> Bool {
         let words = memory.assumingMemoryBound(to: UInt64.self)
         for index in 0..<Block.bytes / 8 where words[index] != 0 { return false }
@@ -110,7 +134,7 @@ extension VolumeEngine {
     }
 
     /// A part of a rewrite has ended.
-    mutating func rewriteStep(_ index: Int, _ purpose: PartSlot.Purpose, _ blocks: Range<UInt64>, _ status: Status) {
+    mutating func rewriteStep(_ index: Int, _ purpose: PartSlot.Purpose, _ blocks: Range<UInt64>, _ status: Status, damaged: UInt64 = 0) {
         let slot = operations.at(index)
         guard slot.pointee.parts == 0 else { return }
         guard !isDead else {
@@ -118,12 +142,46 @@ extension VolumeEngine {
             if slot.pointee.status == .ok { slot.pointee.status = status }
             return end(index)
         }
+        if status == .damaged, purpose == .rewriteRead, hasHeldParts(index), isDamagedEverywhere(blocks, damaged) {
+            return rewriteAround(index, blocks)
+        }
         guard status == .ok else { return rewriteFailed(index, status) }
         if purpose == .rewriteRead {
             slot.pointee.rewriteEnd = blocks.upperBound
         } else {
             slot.pointee.cursorBlock = blocks.upperBound
         }
+        rewriteOn(index)
+    }
+
+    /// Every member in sync says that it cannot give them. Then they are equal, those that are being filled apart.
+    private func isDamagedEverywhere(_ blocks: Range<UInt64>, _ damaged: UInt64) -> Bool {
+        let members = rows.range(ofChunk: blocks.lowerBound >> chunkShift)
+        return members.allSatisfy { rows.members[$0].state != .inSync || damaged & 1 << UInt64($0 - members.lowerBound) != 0 }
+    }
+
+    private mutating func rewriteAround(_ index: Int, _ blocks: Range<UInt64>) {
+        let slot = operations.at(index)
+        slot.pointee.rewriteFirst = blocks.lowerBound
+        slot.pointee.rewriteEnd = blocks.lowerBound
+        if blocks.count > 1 {
+            slot.pointee.readsSingly = true
+            return ready.append(index)
+        }
+        marks.hit(.damagedEverywhere)
+        let members = rows.range(ofChunk: blocks.lowerBound >> chunkShift)
+        guard !members.contains(where: { rows.members[$0].state == .filling }) else {
+            // Takes its turn like any write.
+            slot.pointee.isLost = true
+            slot.pointee.rewriteEnd = blocks.upperBound
+            return ready.append(index)
+        }
+        slot.pointee.cursorBlock = blocks.upperBound
+        rewriteOn(index)
+    }
+
+    private mutating func rewriteOn(_ index: Int) {
+        let slot = operations.at(index)
         if slot.pointee.cursorBlock == slot.pointee.endBlock {
             slot.pointee.needsRewrite = false
             releaseHeldParts(of: index)

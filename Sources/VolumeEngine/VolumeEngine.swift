@@ -21,6 +21,8 @@ public struct VolumeEngine: ~Copyable {
     public var now = Instant.zero
     public internal(set) var objectBytes: UInt64 = 0
     public internal(set) var generation: UInt64 = 0
+    /// Everything up to this has ended on all members that count, and is on their stable media.
+    public var completed: Version { Version(generation: generation, sequence: order.mark) }
     public internal(set) var marks = VolumeMarks()
     /// How a peer broke the protocol last, for the log.
     public internal(set) var lastFault = ""
@@ -94,6 +96,8 @@ public struct VolumeEngine: ~Copyable {
     public var activeCount: Int { operations.active.count }
     public var isDead: Bool { deadStatus != .ok }
     public var mark: UInt64 { order.mark }
+    /// How often something acknowledged was lost with the power of an OST, as far as is known.
+    public internal(set) var losses = 0
     /// Nothing left to say: every write is acknowledged, durable, and its mark told.
     public var isSettled: Bool {
         mutating get {
@@ -178,6 +182,9 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.needsRewrite = operation.kind == .rewrite
         slot.pointee.source = operation.source
         slot.pointee.onlyFills = operation.onlyFills
+        slot.pointee.isUnheard = operation.isUnheard
+        slot.pointee.isLost = operation.isLost
+        slot.pointee.readsSingly = false
         slot.pointee.avoided = 0
         slot.pointee.hasHeld = false
         slot.pointee.rewriteFirst = slot.pointee.firstBlock
@@ -191,7 +198,7 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.endBlock = 0
         slot.pointee.cursorBlock = 0
         slot.pointee.covered = unflushed.acknowledged
-        if unflushed.mustFail(slot.pointee.covered) {
+        if !slot.pointee.isUnheard, unflushed.mustFail(slot.pointee.covered) {
             unflushed.reported(slot.pointee.covered)
             marks.hit(.flushFailedAfterPowerLoss)
             slot.pointee.status = .powerLost

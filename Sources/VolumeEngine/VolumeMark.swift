@@ -40,6 +40,7 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case heldUnequal
     case rewritten
     case repaired
+    case damagedEverywhere
     case mapRefreshed
     case excludedPeer
     case excludedAfterPowerLoss

@@ -47,7 +47,9 @@ public struct FrameHeader: Hashable, Sendable {
         public static let fill = Flags(rawValue: 4)
         /// Of such a write: in doubt at its source.
         public static let inDoubt = Flags(rawValue: 8)
-        static let known: UInt8 = 15
+        /// Of write zeroes: the contents are lost on every other member too. Reads are `damaged` until the blocks are overwritten.
+        public static let lost = Flags(rawValue: 16)
+        static let known: UInt8 = 31
     }
 
     public var opcode: Opcode

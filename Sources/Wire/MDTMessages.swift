@@ -267,8 +267,8 @@ public struct VolumeMembersRequest: Message {
     /// The writer's own: an older one is `fenced`.
     public var generation: UInt64
     public var stores: [Identifier]
-    /// Of a fill: the version up to which the members have everything. The reply's header has in generation and sequence the lowest that
-    /// any fill since they became stale has named: an attempt that ended half way has moved what the members say of themselves.
+    /// Of an exclusion or a fill: the version up to which the members have everything. The reply to a fill has in its header's generation
+    /// and sequence the lowest that any has named since they became stale: what the members say of themselves moves on.
     public var base: Version
 
     public init(id: Identifier, generation: UInt64, stores: [Identifier], base: Version = .zero) {

@@ -11,7 +11,8 @@ do throws(Failure) {
     case .run(let command):
         var batch = try Batch(command)
         batch.perform()
-        if batch.count > 1 { print(batch.summary, terminator: "") }
+        print(batch.report, terminator: "")
+        if batch.tasks.count > 2 { print(batch.summary, terminator: "") }
         if command.has("marks") { for name in batch.marks.missing { print("not reached: \(name)") } }
         if let path = command.value("json") { try write(batch.json, to: path) }
         rs_exit(batch.failed.isEmpty ? ExitStatus.well : ExitStatus.violated)

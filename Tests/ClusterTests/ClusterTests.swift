@@ -10,7 +10,7 @@ import Testing
         for seed in seeds {
             var options = ClusterOptions.drawn(seed: seed)
             steer(&options)
-            let run = ClusterRun(seed: seed, options: options)
+            let run = SingleRun(seed: seed, options: options)
             run.perform()
             run.universe.end()
             if let problem = run.problems.first { return (problem, Int(seed - seeds.lowerBound) + 1) }
@@ -22,11 +22,41 @@ import Testing
         #expect(firstProblem(1...30) { $0.shorten() }.0 == nil)
     }
 
+    /// The same with replicated volumes.
+    private func firstProblem(
+        replicated seeds: ClosedRange<UInt64>, _ steer: (inout ReplicatedPlan, inout ClusterOptions) -> Void = { _, _ in }
+    ) -> (String?, seeds: Int) {
+        for seed in seeds {
+            var (options, plan) = ReplicatedPlan.drawn(seed: seed)
+            options.shortenReplicated()
+            steer(&plan, &options)
+            let run = ReplicatedRun(seed: seed, options: options, plan: plan)
+            run.perform()
+            run.universe.end()
+            if let problem = run.problems.first { return (problem, Int(seed - seeds.lowerBound) + 1) }
+        }
+        return (nil, seeds.count)
+    }
+
+    @Test func everyPromiseIsKeptByReplicatedVolumes() {
+        #expect(firstProblem(replicated: 1...24).0 == nil)
+    }
+
+    @Test func aSeedOfAReplicatedVolumeIsReplayedExactly() {
+        let hashes = (0..<2).map { _ in
+            let run = ReplicatedRun(seed: 11)
+            run.perform()
+            run.universe.end()
+            return run.universe.trace.hash
+        }
+        #expect(hashes[0] == hashes[1])
+    }
+
     @Test func aSeedIsReplayedExactly() {
         let hashes = (0..<2).map { _ in
             var options = ClusterOptions.drawn(seed: 11)
             options.shorten()
-            let run = ClusterRun(seed: 11, options: options)
+            let run = SingleRun(seed: 11, options: options)
             run.perform()
             run.universe.end()
             return run.universe.trace.hash
@@ -40,6 +70,14 @@ import Testing
             Mutant.active = mutant
             defer { Mutant.active = nil }
             let (problem, seeds) = firstProblem(1...200) { $0.provoke(mutant) }
+            #expect(problem != nil, "\(mutant) is not caught within \(seeds) seeds")
+        }
+
+        @Test(arguments: ReplicatedPlan.provokable)
+        func theCheckerOfReplicatedVolumesCatches(_ mutant: Mutant) {
+            Mutant.active = mutant
+            defer { Mutant.active = nil }
+            let (problem, seeds) = firstProblem(replicated: 1...120) { $0.provoke(mutant, &$1) }
             #expect(problem != nil, "\(mutant) is not caught within \(seeds) seeds")
         }
     #endif

@@ -232,6 +232,21 @@ final class OST {
             domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
     }
 
+    /// Damages the block on its disk that holds this value throughout; whether there is one.
+    func damage(value: UInt32) -> Bool {
+        guard let disk = host.disk("/d") else { return false }
+        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: Block.bytes, alignment: 8)
+        defer { block.deallocate() }
+        guard let base = block.baseAddress else { return false }
+        for offset in stride(from: UInt64(0), to: disk.media.bytes, by: Block.bytes) {
+            disk.media.read(offset, into: base, Block.bytes)
+            guard block.load(as: UInt32.self) == value, block.load(fromByteOffset: 2048, as: UInt32.self) == value else { continue }
+            disk.media.flip(offset + 77, bit: 3)
+            return true
+        }
+        return false
+    }
+
     /// `silent`: with the power of its machine.
     func kill(silent: Bool = false) {
         if silent { host.losePower() } else { world.kill() }

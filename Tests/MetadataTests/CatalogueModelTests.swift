@@ -94,7 +94,7 @@ private final class ModelRun {
         }
         let isKnown = zip(volume.placements, volume.stale).contains { !$1.intersection(leaving).isEmpty }
         let keepsAll = !asksForMore || stale != volume.stale || isKnown
-        let outcome = await failure { try await catalogue.exclude(leaving, from: volume.id, generation: generation) }
+        let outcome = await failure { try await catalogue.exclude(leaving, from: volume.id, generation: generation, base: .zero) }
         if generation < volume.generation {
             #expect(outcome?.status == .fenced)
             refused += 1

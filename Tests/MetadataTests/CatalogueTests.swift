@@ -209,7 +209,7 @@ import Wire
                             let opened = try await catalogue.open(volume.id, nonce: nonce)
                             grants.add(nonce, opened.object.generation)
                             let left = try await catalogue.exclude(
-                                [stores[number % 2]], from: volume.id, generation: opened.object.generation)
+                                [stores[number % 2]], from: volume.id, generation: opened.object.generation, base: .zero)
                             #expect(left.count(.stale) > 0 && left.inSyncMin >= 1)
                         } catch {
                             #expect([.fenced, .unavailable].contains(error.status), "\(error)")

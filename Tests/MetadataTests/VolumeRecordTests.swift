@@ -64,42 +64,50 @@ private func failure(_ body: () throws -> Void) -> Failure? {
     @Test func anExclusionMakesAllMembersOfItsStoresStale() throws {
         var volume = try volume()
         expect(try volume.raise(nonce: maker))
-        expect(try volume.exclude([stores[0]], generation: 1))
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero))
         expect(volume.object.map == 2 && volume.count(.stale) == 2 && volume.inSyncMin == 1)
         expect(volume.entries[0] == MemberEntry(ost: 0, state: .stale, changed: 2, incarnation: 1))
-        expect(try !volume.exclude([stores[0], Identifier(high: 99, low: 99)], generation: 1) && volume.object.map == 2)
+        expect(try !volume.exclude([stores[0], Identifier(high: 99, low: 99)], generation: 1, base: .zero) && volume.object.map == 2)
     }
 
     @Test func theLastMemberInSyncStays() throws {
         var volume = try volume()
         expect(try volume.raise(nonce: maker))
-        expect(try volume.exclude([stores[0]], generation: 1))
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero))
         // Where it is the last it stays, elsewhere it goes.
-        expect(try volume.exclude([stores[1]], generation: 1))
+        expect(try volume.exclude([stores[1]], generation: 1, base: .zero))
         expect(volume.object.map == 3 && volume.inSyncMin == 1 && volume.count(.stale) == 3)
-        expect(try !volume.exclude([stores[1]], generation: 1) && volume.object.map == 3)
-        let refusal = failure { _ = try volume.exclude([stores[2]], generation: 1) }
+        expect(try !volume.exclude([stores[1]], generation: 1, base: .zero) && volume.object.map == 3)
+        let refusal = failure { _ = try volume.exclude([stores[2]], generation: 1, base: .zero) }
         expect(refusal?.status == .unavailable && refusal?.detail.contains("nothing was changed") == true)
         // A member that is being filled does not count as a copy.
         expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 7)))
         expect(volume.count(.filling) == 2 && volume.object.map == 4)
-        expect(failure { _ = try volume.exclude([stores[2]], generation: 1) }?.status == .unavailable)
+        expect(failure { _ = try volume.exclude([stores[2]], generation: 1, base: .zero) }?.status == .unavailable)
     }
 
     /// A fill that ends half way leaves the version at which the next one begins; only the end of the newest one counts.
     @Test func aFillIsEndedByAnythingElse() throws {
         var volume = try volume()
-        expect(try volume.raise(nonce: maker) && volume.exclude([stores[0]], generation: 1))
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[0]], generation: 1, base: .init(generation: 1, sequence: 9)))
         expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 7)))
         let first = volume.object.map
-        expect(try volume.exclude([stores[0]], generation: 1) && volume.count(.stale) == 2)
+        expect(try volume.exclude([stores[0]], generation: 1, base: .init(generation: 1, sequence: 800)) && volume.count(.stale) == 2)
         expect(try !volume.endFill([stores[0]], generation: 1, number: first) && volume.count(.inSync) == 4)
         expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 900)))
         expect(volume.bases == [VolumeRecord.FillBase(store: stores[0], version: Version(generation: 1, sequence: 7))])
         expect(try !volume.endFill([stores[0]], generation: 1, number: first) && volume.count(.filling) == 2)
         expect(try volume.endFill([stores[0]], generation: 1, number: volume.object.map) && volume.count(.inSync) == 6)
         expect(volume.bases.isEmpty)
-        expect(try volume.exclude([stores[0]], generation: 1) && volume.beginFill([stores[0]], generation: 1, base: .zero))
+        // A member that still counts elsewhere says of itself more than it has here.
+        expect(try volume.exclude([stores[0]], generation: 1, base: .init(generation: 1, sequence: 1000)))
+        expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 2000)))
+        expect(volume.bases == [VolumeRecord.FillBase(store: stores[0], version: Version(generation: 1, sequence: 1000))])
+        // One more attempt, after one that ended without a word: all its members begin anew.
+        let second = volume.object.map
+        expect(try volume.beginFill([stores[0]], generation: 1, base: Version(generation: 1, sequence: 2000)))
+        expect(try !volume.endFill([stores[0]], generation: 1, number: second) && volume.count(.filling) == 2)
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero) && volume.beginFill([stores[0]], generation: 1, base: .zero))
         expect(try volume.raise(nonce: stores[0]) && volume.count(.stale) == 2)
         expect(failure { _ = try volume.endFill([stores[0]], generation: 1, number: volume.object.map) }?.status == .fenced)
     }
@@ -107,7 +115,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
     @Test func olderWritersAreFenced() throws {
         var volume = try volume()
         expect(try volume.raise(nonce: maker) && volume.raise(nonce: stores[0]))
-        expect(failure { _ = try volume.exclude([stores[0]], generation: 1) }?.status == .fenced)
+        expect(failure { _ = try volume.exclude([stores[0]], generation: 1, base: .zero) }?.status == .fenced)
         expect(failure { try volume.check(generation: 3) }?.status == .wrongStore)
     }
 
@@ -122,7 +130,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
 
     @Test func aVolumeGrowsWithoutAnOSTThatIsStaleAnyway() throws {
         var volume = try volume()
-        expect(try volume.raise(nonce: maker) && volume.exclude([stores[2]], generation: 1))
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[2]], generation: 1, base: .zero))
         expect(try volume.beginResize(to: 2 << 20))
         expect(volume.resized([stores[0], stores[1]], number: 1) && volume.object.bytes == 2 << 20)
         expect(volume.unresized == [VolumeRecord.Unresized(store: stores[2], cut: 1 << 20)])

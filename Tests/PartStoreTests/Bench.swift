@@ -101,12 +101,13 @@ final class Bench {
         }
     }
 
-    func zero(_ chunk: UInt32, _ block: UInt32, count: UInt32 = 1) -> Status? {
+    func zero(_ chunk: UInt32, _ block: UInt32, count: UInt32 = 1, isLost: Bool = false) -> Status? {
         sequence += 1
         return request {
-            let target = WriteTarget(
+            var target = WriteTarget(
                 object: object, part: PartAddress(chunk: chunk), firstBlock: block, blockCount: count,
                 version: Version(generation: 1, sequence: sequence), mark: $0.durableSequence(of: object))
+            target.isLost = isLost
             return $0.zero(tag: $1, target)
         }
     }

@@ -23,6 +23,21 @@ import Testing
         #expect(bench.read(3) == (.ok, 203))
     }
 
+    /// What no other member could give either.
+    @Test func lostBlocksAreErrorsThroughRestartsUntilTheyAreOverwritten() throws {
+        let bench = Bench()
+        bench.format()
+        for block in 0..<8 { #expect(bench.write(UInt32(block), 100 + UInt64(block)) == .ok) }
+        #expect(bench.zero(0, 2, count: 3, isLost: true) == .ok && bench.zero(0, 5) == .ok)
+        for _ in 0..<2 {
+            for block in 2..<5 as Range<UInt32> { #expect(bench.read(block).0 == .damaged) }
+            #expect(bench.read(1) == (.ok, 101) && bench.read(5) == (.ok, 0) && bench.read(6) == (.ok, 106))
+            #expect(bench.restart() == nil)
+        }
+        #expect(bench.write(3, 203) == .ok && bench.zero(0, 4) == .ok)
+        #expect(bench.read(2).0 == .damaged && bench.read(3) == (.ok, 203) && bench.read(4) == (.ok, 0))
+    }
+
     @Test func verifyNamesEveryDamagedBlockByVolumeAndOffset() throws {
         let bench = Bench()
         bench.format()

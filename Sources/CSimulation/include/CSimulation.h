@@ -15,4 +15,11 @@ void rs_sim_unmap(void *memory, size_t bytes);
 /* Gives the pages back; they read as zeros afterwards. */
 void rs_sim_forget(void *memory, size_t bytes);
 
+/* Worker processes. Functions return a negative errno when they fail; rs_fork returns 0 in the worker, which dies with its parent. */
+int rs_processors(void);
+int rs_pipe(int *read_end, int *write_end);
+int rs_fork(void);
+long rs_read(int descriptor, void *bytes, size_t count);
+void rs_wait_for_all(void);
+
 #endif

@@ -9,17 +9,17 @@ import Wire
 final class Keeper {
     private static let other = "other"
     let world: SimWorld
-    private unowned let run: ClusterRun
+    private unowned let run: SingleRun
     private(set) var volume: Volume?
     private(set) var hasCreated = false
     private(set) var isBusy = false
     private var isWorking = false
     private var catalogue: OSTCatalogue
 
-    init(_ run: ClusterRun) {
+    init(_ run: SingleRun) {
         self.run = run
         world = run.keeperHost.start("keeper")
-        catalogue = OSTCatalogue(world, OSTProcess.endpoint, deadline: .seconds(5))
+        catalogue = OSTCatalogue(world, SingleRun.endpoint, deadline: .seconds(5))
     }
 
     /// Before any fault.
@@ -51,7 +51,7 @@ final class Keeper {
         // Two, so that changes of one object meet.
         let countdown = Countdown(2)
         for _ in 0..<2 {
-            let catalogue = OSTCatalogue(world, OSTProcess.endpoint, deadline: .seconds(5))
+            let catalogue = OSTCatalogue(world, SingleRun.endpoint, deadline: .seconds(5))
             world.spawn { [self] in
                 while isWorking {
                     await pause(.milliseconds(run.universe.choices.between(1, 800)))
@@ -120,7 +120,7 @@ final class Keeper {
     /// Blocks, so that removing it has something to sweep.
     private func useOther() async throws(Failure) {
         guard volume == nil else { return }
-        let opened = try await Volume.open(world, Address(OSTProcess.endpoint, name: Keeper.other), run.options.client)
+        let opened = try await Volume.open(world, Address(SingleRun.endpoint, name: Keeper.other), run.options.client)
         volume = opened
         let memory = Memory(bytes: 64 << 10)
         memory.bytes.initializeMemory(as: UInt8.self, repeating: 7)

@@ -11,7 +11,7 @@ final class RawConnection {
 
     static func open(_ world: any World) async -> RawConnection? {
         let operations = Operations(world)
-        switch await operations.connect(to: OSTProcess.endpoint, deadline: world.now + .seconds(5)) {
+        switch await operations.connect(to: SingleRun.endpoint, deadline: world.now + .seconds(5)) {
         case .success(let stream): return RawConnection(world, operations, stream)
         case .failure:
             operations.close()

@@ -9,13 +9,13 @@ final class Stranger {
     private static let name = "strange"
     private static let memberName = "strange-member"
     private let world: SimWorld
-    private unowned let run: ClusterRun
+    private unowned let run: SingleRun
     private var isWorking = true
     /// Of the object that is a member of a cluster's volume; it gives them out itself.
     private var memberGeneration: UInt64 = 0
     private var memberFill: UInt64 = 0
 
-    init(_ run: ClusterRun) {
+    init(_ run: SingleRun) {
         self.run = run
         world = run.strangerHost.start("stranger")
         for _ in 0..<2 { world.spawn { [self] in await work() } }

@@ -3,7 +3,7 @@ import Environment
 import Simulation
 
 /// What happens to processes and machines while the load is on.
-extension ClusterRun {
+extension SingleRun {
     private enum Happening {
         case kill, powerLoss, stop, clientKill, takeOver, breakConnections
     }
@@ -30,8 +30,6 @@ extension ClusterRun {
             plan(kinds)
         }
     }
-
-    private func note(_ text: String) { onLog("run", .debug, text) }
 
     private func happen(_ kind: Happening) {
         switch kind {
@@ -143,7 +141,7 @@ extension ClusterRun {
     func startOST() {
         if !ostHost.isUp { ostHost.restorePower() }
         if let ost, ost.world.isAlive { return }
-        let process = OSTProcess(self, ostHost)
+        let process = OSTProcess(self, ostHost, SingleRun.endpoint)
         ost = process
         process.start(format: false)
     }
@@ -151,7 +149,7 @@ extension ClusterRun {
     // Clients
 
     private func killClient() {
-        guard let victim = owner, victim.world.isAlive, clients.count < ClusterRun.clientsMax else { return }
+        guard let victim = owner, victim.world.isAlive, clients.count < SingleRun.clientsMax else { return }
         note("client \(victim.number) is killed")
         harvest()
         victim.kill()
@@ -162,7 +160,7 @@ extension ClusterRun {
 
     /// Another one takes the volume away while this one does not run, or does.
     private func takeOver() {
-        guard let old = owner, old.isOpen, clients.count < ClusterRun.clientsMax else { return }
+        guard let old = owner, old.isOpen, clients.count < SingleRun.clientsMax else { return }
         note("client \(old.number) is to lose the volume")
         if universe.choices.coin() { old.world.stall(for: .milliseconds(universe.choices.between(100, 6_000))) }
         universe.after(.milliseconds(universe.choices.between(0, 1_000))) { [unowned self] in

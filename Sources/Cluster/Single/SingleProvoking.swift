@@ -54,7 +54,7 @@ extension ClusterOptions {
             faults.misdirectedWrite = 5_000
             faults.lostWrite = 5_000
         case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .skipsReconcile, .excludesAlone,
-            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase:
+            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase:
             unreachable("a volume in this world has one member")
         }
     }

@@ -1,0 +1,60 @@
+import Base
+import Metadata
+import Wire
+
+/// Which members may lack something that they acknowledged, because their machine has lost power since or their store was loaded anew after
+/// a failure of its disk.
+///
+/// Acknowledged data may be gone only when some placement has no member in sync left that is complete. A member becomes complete again by a
+/// flush that began after its loss, or by a fill that began after it.
+struct Losses: CustomStringConvertible {
+    private struct Member {
+        var state: MemberState
+        var store: Identifier
+        var lostAt: Instant?
+        var fillBegan = Instant.zero
+    }
+
+    private var members: [Member] = []
+    private var membersPerPlacement = 1
+    private(set) var map: UInt64 = 0
+    /// A member was ever not in sync.
+    private(set) var wasDegraded = false
+
+    /// What the catalogue says now.
+    mutating func observe(_ volume: VolumeRecord, now: Instant) {
+        guard volume.object.map > map else { return }
+        map = volume.object.map
+        membersPerPlacement = volume.members
+        if members.isEmpty {
+            members = volume.entries.map { Member(state: $0.state, store: volume.stores[$0.ost]) }
+        }
+        for (index, entry) in volume.entries.enumerated() where entry.state != members[index].state {
+            if entry.state == .filling { members[index].fillBegan = now }
+            if entry.state == .inSync, let lost = members[index].lostAt, lost < members[index].fillBegan { members[index].lostAt = nil }
+            members[index].state = entry.state
+            wasDegraded = true
+        }
+    }
+
+    /// The store has lost what was not durable. Returns whether acknowledged data may be gone with it.
+    mutating func lost(_ store: Identifier, now: Instant) -> Bool {
+        for index in members.indices where members[index].store == store { members[index].lostAt = now }
+        return stride(from: 0, to: members.count, by: membersPerPlacement).contains { first in
+            members[first..<first + membersPerPlacement].allSatisfy { $0.state != .inSync || $0.lostAt != nil }
+        }
+    }
+
+    var description: String {
+        stride(from: 0, to: members.count, by: membersPerPlacement).map { first in
+            members[first..<first + membersPerPlacement].map { "\($0.state)" + ($0.lostAt == nil ? "" : "?") }.joined(separator: "+")
+        }.joined(separator: " ")
+    }
+
+    /// A flush that began then has ended well.
+    mutating func flushed(began: Instant) {
+        for index in members.indices where members[index].state == .inSync {
+            if let lost = members[index].lostAt, lost < began { members[index].lostAt = nil }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+import Base
+import MetaStore
+import Simulation
+
+/// What a seed of a replicated volume has besides what `ClusterOptions` say: who may fail, and how.
+public struct ReplicatedPlan: Sendable {
+    public enum Happening: Int, CaseIterable, Sendable {
+        case kill, powerLoss, blackout, stop, mdtKill, clientKill, takeOver, breakConnections, cut
+    }
+
+    public var osts = 3
+    public var replicas = 2
+    public var happenings: [Happening] = []
+    /// The only one whose disk rots; it is not restarted once it does, since a lost block and a rotted one look alike in the tail of a log.
+    public var rotting: Int?
+    /// The only one whose disk fails operations.
+    public var failing: Int?
+    /// One in so many of those who die stay away long enough to be excluded.
+    public var longOutage: UInt64 = 3
+    public var outageMax = Interval.seconds(15)
+    public var meta = MemoryMetaContents.Faults()
+
+    public init() {}
+
+    public static func drawn(_ random: inout Random, _ options: inout ClusterOptions) -> ReplicatedPlan {
+        var plan = ReplicatedPlan()
+        plan.replicas = random.below(3 as UInt64) == 0 ? 3 : 2
+        plan.osts = random.below(4 as UInt64) == 0 ? 4 : 3
+        for happening in Happening.allCases where random.below(5 as UInt64) < 2 { plan.happenings.append(happening) }
+        plan.longOutage = 1 + random.below(6 as UInt64)
+        plan.outageMax = .milliseconds(random.between(1_000, 25_000))
+        plan.rotting = random.below(plan.osts)
+        plan.failing = random.below(plan.osts)
+        if random.below(3 as UInt64) == 0 {
+            plan.meta.before = UInt32(random.below(60_000 as UInt64))
+            plan.meta.after = UInt32(random.below(60_000 as UInt64))
+            plan.meta.late = UInt32(random.below(60_000 as UInt64))
+        }
+        plan.suit(&options, &random)
+        return plan
+    }
+
+    public static func drawn(seed: UInt64) -> (ClusterOptions, ReplicatedPlan) {
+        var random = Random(seed: seed ^ 0x7265_706c_6963_6173)
+        var options = ClusterOptions.drawn(seed: seed)
+        let plan = drawn(&random, &options)
+        return (options, plan)
+    }
+
+    /// Sizes that suit several members, and times that leave room for exclusions and fills.
+    private func suit(_ options: inout ClusterOptions, _ random: inout Random) {
+        options.volumeBytes = random.between(1, 8) << 19
+        if random.coin() { options.volumeBytes -= random.below(1000) * UInt64(Block.sectorBytes) }
+        options.volumeBytesMax = options.volumeBytes
+        options.chunkBytes = 64 << (10 + random.below(7 as UInt64))
+        options.diskBytes = random.between(32, 64) << 20
+        options.operationsMax = Int(random.between(200, 1_500))
+        options.depth = 1 + random.below(32)
+        options.operationBytesMax = min(options.operationBytesMax, 256 << 10)
+        options.workTime = .milliseconds(random.between(6_000, 40_000))
+        options.client.deadline = .seconds(30)
+        options.client.slots = max(options.client.slots, 32)
+        options.ost.connectionsMax = 32
+    }
+}

@@ -1,0 +1,90 @@
+import Base
+import Client
+import Environment
+import Metadata
+import Simulation
+
+/// The end of a run: all faults heal, everything that was asked for has ended within a minute, the volume is read and becomes healthy, its
+/// members are equal, and nothing is left.
+extension ReplicatedRun {
+    func end() {
+        isHealed = true
+        universe.heal()
+        contents.faults = .init()
+        bringBack()
+        if !hasProblems { endRequests() }
+        if !hasProblems { becomeWriter() }
+        if !hasProblems { readBack() }
+        if !hasProblems { becomeHealthy() }
+        if !hasProblems { compare() }
+        if !hasProblems { crashOnceMore() }
+        if !hasProblems { closeClients() }
+        if !hasProblems { stopServers() }
+    }
+
+    private func bringBack() {
+        startMDT()
+        for machine in machines { start(machine) }
+        // One that is on its way down is started again by what stopped it.
+        wait("not every server serves") {
+            mdt?.server == nil
+                || machines.contains { $0.process?.isServing != true || $0.hasFailed || $0.process?.server?.engine.hasFailed != false }
+        }
+    }
+
+    private func endRequests() {
+        for client in clients { client.stopWorking() }
+        wait("operations have not ended") { clients.contains { $0.world.isAlive && !$0.isIdle } }
+    }
+
+    private func becomeHealthy() {
+        wait("members are not in sync", .seconds(180)) { volume()?.entries.contains { $0.state != .inSync } != false }
+    }
+
+    private func compare() {
+        guard let volume = volume() else { return }
+        let world = auditHost.start("audit")
+        let auditor = Auditor(world, volume, machines.compactMap(\.process), mayBeLost: damages > 0)
+        perform("members are compared", in: world) { [unowned self] () throws(Failure) in
+            for difference in try await auditor.differences() { report("members differ: \(difference)") }
+        }
+        world.kill()
+    }
+
+    /// What was flushed last survives whatever comes.
+    private func crashOnceMore() {
+        guard damages == 0, universe.choices.coin() else { return }
+        harvest()
+        if universe.choices.coin() { owner?.kill() }
+        if universe.choices.coin() {
+            blackOut { .milliseconds(100) }
+        } else {
+            for machine in machines where !machine.hasFailed { machine.process?.world.kill() }
+        }
+        universe.run(for: .milliseconds(200))
+        bringBack()
+        if !hasProblems { becomeWriter() }
+        if !hasProblems { readBack() }
+        if !hasProblems { becomeHealthy() }
+        if !hasProblems { compare() }
+    }
+
+    private func stopServers() {
+        isEnding = true
+        // Connections of processes that were killed are closed when they have been idle for long enough.
+        wait("the OSTs do not come to rest", Limits.idleTimeout + .seconds(30)) {
+            machines.contains { $0.process?.server?.engine.isAtRest != true }
+        }
+        for machine in machines { machine.process?.stop() }
+        // What is left of the heartbeats ends by itself.
+        universe.run(for: .seconds(10))
+        for machine in machines where !hasProblems { if let process = machine.process { stop(process) } }
+        if let mdt, !hasProblems {
+            mdt.stop()
+            wait("the metadata server does not stop") { !mdt.isStopped }
+            mdt.kill()
+        }
+        // What is damaged on one disk may be noted as lost on another.
+        for machine in machines where !hasProblems { verifyDisk(of: machine.host, mayBeDamaged: damages > 0) }
+    }
+}
