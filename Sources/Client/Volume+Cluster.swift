@@ -104,7 +104,8 @@ extension Volume {
         }
         var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))
         let (sessions, failures, fenced) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
-        let newer = sessions.indices.first { (sessions[$0]?.attachment.map ?? 0) > map.object.map }
+        // Beside a reader the map may change at any time; a writer has just ended the one before it.
+        let newer = sessions.indices.first { options.write && (sessions[$0]?.attachment.map ?? 0) > map.object.map }
         if let newer, let session = sessions[newer] {
             for session in sessions { if let session { world.close(session.stream) } }
             throw Failure(
@@ -139,7 +140,7 @@ extension Volume {
         }
         isOpen = true
         progress()
-        guard options.write else { return }
+        guard options.write else { return inBackground { [self] in await keepMapFresh() } }
         try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline)
         openBase = nil
         inBackground { [self] in await keepHealthy() }

@@ -30,14 +30,10 @@ extension Volume {
         var nextLook = world.now + Volume.lookInterval
         while !isShutDown, !engine.isDead, !isEnding {
             await operations.sleep(Volume.healInterval)
-            if world.now >= nextLook, let mdt, !isShutDown {
+            if world.now >= nextLook {
                 // Somebody may have resized it.
                 nextLook = world.now + Volume.lookInterval
-                do throws(Failure) {
-                    apply(try await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline))
-                } catch {
-                    world.log(.debug, "no news of the map", [LogField("volume", "\(address)"), LogField("why", error.detail)])
-                }
+                await lookAtMap()
             }
             guard let peer = nextStale() else { continue }
             do throws(Failure) {
@@ -49,6 +45,26 @@ extension Volume {
                     [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])
                 notHealedBefore[peer] = world.now + Volume.healBackoff
             }
+        }
+    }
+
+    /// Of a reader, which no OST tells that a member is excluded: it would go on reading there what is ever older.
+    func keepMapFresh() async {
+        var nextLook = world.now + Volume.lookInterval
+        while !isShutDown, !engine.isDead, !isEnding {
+            await operations.sleep(Volume.healInterval)
+            guard world.now >= nextLook else { continue }
+            nextLook = world.now + Volume.lookInterval
+            await lookAtMap()
+        }
+    }
+
+    private func lookAtMap() async {
+        guard let mdt, !isShutDown else { return }
+        do throws(Failure) {
+            apply(try await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline))
+        } catch {
+            world.log(.debug, "no news of the map", [LogField("volume", "\(address)"), LogField("why", error.detail)])
         }
     }
 

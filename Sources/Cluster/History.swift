@@ -226,6 +226,35 @@ final class History {
         }
     }
 
+    // Readers, which see what was flushed before they opened, or anything newer
+
+    func stableNow() -> [UInt32] { stable }
+
+    /// What a client that only reads has got.
+    func check(reader number: Int, _ memory: UnsafeRawPointer, firstSector: Int, sectors: Int, since stable: [UInt32]) {
+        for index in 0..<sectors {
+            let sector = firstSector + index
+            let content = SectorPattern.content(memory + index * Block.sectorBytes, sector: sector)
+            func isPossible(_ write: Int) -> Bool {
+                let write = writes[write]
+                return !write.isForbidden && write.firstSector <= sector && sector < write.firstSector + write.sectors
+            }
+            let isExplained =
+                switch content {
+                case .garbage: false
+                case .write(let number):
+                    number >= stable[sector] && Int(number) < writes.count && isPossible(Int(number)) && !writes[Int(number)].isZero
+                case .zero:
+                    writes[Int(stable[sector])].isZero
+                        || (Int(stable[sector])..<writes.count).contains { writes[$0].isZero && isPossible($0) }
+                }
+            if !isExplained {
+                return report(
+                    "reader \(number): sector \(sector) reads \(content), \(describe(stable[sector])) was flushed before it opened")
+            }
+        }
+    }
+
     // Flushes and losses of power
 
     func beginFlush(client: Int) -> Flushing {

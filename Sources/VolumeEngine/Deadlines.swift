@@ -183,13 +183,13 @@ extension VolumeEngine {
 
     /// When it is asked whether it is there at all: a disk that is slow is no reason to go on without it.
     private mutating func doubtBegins(_ peer: Int) -> Instant {
-        guard rows.width > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
+        guard rows.width > 1, peers.at(peer).pointee.outstanding > 0 else { return .never }
         return peers.at(peer).pointee.waitsSince + VolumeEngine.silenceBeforePing
     }
 
     /// When its silence is too long for somebody who can go on without it.
     private mutating func silenceEnd(_ peer: Int) -> Instant {
-        guard rows.width > 1, isWritable, peers.at(peer).pointee.outstanding > 0 else { return .never }
+        guard rows.width > 1, peers.at(peer).pointee.outstanding > 0 else { return .never }
         return peers.at(peer).pointee.waitsSince + VolumeEngine.silenceAmongMany
     }
 

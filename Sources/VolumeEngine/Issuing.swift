@@ -4,8 +4,8 @@ import Wire
 // From operations to parts and requests: which part goes out next, to whom, and its header.
 
 extension VolumeEngine {
-    /// Sends what may be sent: first what must go again, so that sequences reach a new session in order, then new parts in the order of
-    /// arrival.
+    /// Sends what may be sent: first what must go again, so that sequences reach a new session in order, then new parts, as a rule in
+    /// the order of arrival.
     mutating func pump() {
         var peer = resending.first
         while peer != SlotList.none {
@@ -23,7 +23,28 @@ extension VolumeEngine {
             part = next
         }
         while ready.first != SlotList.none {
-            guard parts.freeCount > 0, issue(ready.first) else { return }
+            guard parts.freeCount > 0 else { return }
+            guard issue(ready.first) else { return pumpBehindFirst() }
+        }
+    }
+
+    /// What waits for a peer that is away, or for a new map, does not keep others waiting: reads, and writes of other placements. What waits
+    /// for room only is not overtaken.
+    private mutating func pumpBehindFirst() {
+        guard rows.width > 1, isAnyoneMissed else { return }
+        var index = ready.next(after: ready.first)
+        while index != SlotList.none, ready.contains(index) {
+            let next = ready.next(after: index)
+            while parts.freeCount > 0, ready.contains(index), issue(index) { marks.hit(.overtaken) }
+            index = next
+        }
+    }
+
+    private var isAnyoneMissed: Bool {
+        mutating get {
+            if tableNext != nil { return true }
+            for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase != .attached { return true }
+            return false
         }
     }
 

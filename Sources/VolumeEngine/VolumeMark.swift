@@ -41,6 +41,7 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case rewritten
     case repaired
     case damagedEverywhere
+    case overtaken
     case mapRefreshed
     case excludedPeer
     case excludedAfterPowerLoss

@@ -42,6 +42,9 @@ struct Batch {
         outcomes = Array(repeating: nil, count: tasks.count)
     }
 
+    /// Tasks of simulated processes that were killed are never freed, nor what they refer to; with their worker it goes.
+    private static let runsPerWorker = 50
+
     private static func number(_ text: String, _ option: String) throws(Failure) -> UInt64 {
         guard let number = UInt64(text), number < UInt64(UInt32.max) else {
             throw Failure(.invalidArgument, "--\(option) is a number below \(UInt32.max), '\(text)' is none")
@@ -62,7 +65,7 @@ struct Batch {
     }
 
     private mutating func performInWorkers() {
-        let open = outcomes.indices.filter { outcomes[$0] == nil }
+        let open = Array(outcomes.indices.filter { outcomes[$0] == nil }.prefix(jobs * Batch.runsPerWorker))
         var workers = Workers()
         for job in 0..<min(jobs, open.count) {
             let mine = stride(from: job, to: open.count, by: jobs).map { open[$0] }

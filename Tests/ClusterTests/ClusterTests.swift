@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test func everyPromiseIsKeptByReplicatedVolumes() {
-        #expect(firstProblem(replicated: 1...24).0 == nil)
+        #expect(firstProblem(replicated: 1...16).0 == nil)
     }
 
     @Test func aSeedOfAReplicatedVolumeIsReplayedExactly() {

@@ -18,6 +18,8 @@ public struct ReplicatedPlan: Sendable {
     /// One in so many of those who die stay away long enough to be excluded.
     public var longOutage: UInt64 = 3
     public var outageMax = Interval.seconds(15)
+    /// Somebody reads beside the writer.
+    public var hasReader = false
     public var meta = MemoryMetaContents.Faults()
 
     public init() {}
@@ -29,6 +31,7 @@ public struct ReplicatedPlan: Sendable {
         for happening in Happening.allCases where random.below(5 as UInt64) < 2 { plan.happenings.append(happening) }
         plan.longOutage = 1 + random.below(6 as UInt64)
         plan.outageMax = .milliseconds(random.between(1_000, 25_000))
+        plan.hasReader = random.coin()
         plan.rotting = random.below(plan.osts)
         plan.failing = random.below(plan.osts)
         if random.below(3 as UInt64) == 0 {
@@ -54,6 +57,7 @@ public struct ReplicatedPlan: Sendable {
         options.volumeBytesMax = options.volumeBytes
         options.chunkBytes = 64 << (10 + random.below(7 as UInt64))
         options.diskBytes = random.between(32, 64) << 20
+        options.eventPause = .milliseconds(random.between(150, 2_500))
         options.operationsMax = Int(random.between(200, 1_500))
         options.depth = 1 + random.below(32)
         options.operationBytesMax = min(options.operationBytesMax, 256 << 10)

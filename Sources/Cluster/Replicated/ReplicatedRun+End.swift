@@ -34,7 +34,9 @@ extension ReplicatedRun {
 
     private func endRequests() {
         for client in clients { client.stopWorking() }
-        wait("operations have not ended") { clients.contains { $0.world.isAlive && !$0.isIdle } }
+        reader?.stopWorking()
+        wait("operations have not ended") { clients.contains { $0.world.isAlive && !$0.isIdle } || reader?.isDone == false }
+        if let text = reader?.leftovers { report(text) }
     }
 
     private func becomeHealthy() {

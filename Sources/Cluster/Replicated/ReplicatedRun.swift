@@ -36,6 +36,8 @@ public final class ReplicatedRun: ClusterRun {
     var mdt: MDTProcess?
     private var servers: [MDTProcess] = []
     let auditHost: SimHost
+    private let readerHost: SimHost
+    private(set) var reader: ReaderProcess?
     private var volumeID: Identifier?
     private var revision = MetaRevision.none
     private(set) var losses = Losses()
@@ -53,6 +55,7 @@ public final class ReplicatedRun: ClusterRun {
             return Machine(host, host.addDisk(OSTProcess.path, bytes: drawn.diskBytes))
         }
         auditHost = universe.addHost("audit")
+        readerHost = universe.addHost("reader")
         super.init(universe, drawn, Address(cluster: [MDTProcess.endpoint], name: "volume"))
         for (number, machine) in machines.enumerated() {
             let first = OSTProcess.dataBegins(diskBytes: drawn.diskBytes)
@@ -97,6 +100,7 @@ public final class ReplicatedRun: ClusterRun {
         universe.faults = options.faults
         contents.faults = plan.meta
         planEvents()
+        if plan.hasReader { reader = ReaderProcess(self, readerHost) }
         universe.run(while: { !hasProblems && universe.now - workBegan < options.workTime }, limit: options.workTime)
         isWorking = false
     }
