@@ -38,6 +38,8 @@ public final class Volume: CompletionSink {
     /// Tasks that go on by themselves, and end soon after the volume is shut down.
     private var backgroundTasks = 0
     private var backgroundWaiter: UnsafeContinuation<Void, Never>?
+    /// Copied to members that were away, also by attempts that failed.
+    public internal(set) var resyncedBytes: UInt64 = 0
     /// When to try again with an OST that could not be brought up to date.
     var notHealedBefore: [Int: Instant] = [:]
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
