@@ -198,7 +198,14 @@ public final class Volume: CompletionSink {
         case .completed(let tag, let status):
             if tag.first == Volume.waiterTag { resume(waiter: Int(tag.second), status) } else { onCompletion?(tag, status) }
         case .resetConnection(let peer, let reason):
-            let why = reason == .malformed ? engine.lastFault : "\(reason)"
+            let why =
+                switch reason {
+                case .malformed: engine.lastFault
+                case .rolledBack:
+                    "the OST lacks writes that it had acknowledged: its disk is an old copy or damaged; serve the newest one, or make an "
+                        + "empty store in its place"
+                case .deadline, .silence, .backlog, .refused, .dead, .excluded: "\(reason)"
+                }
             world.log(.warning, "connection reset", [LogField("volume", "\(address)"), LogField("why", why)])
             links[peer].breakConnection()
         case .exclude(let peer): exclude(peer)
