@@ -103,6 +103,8 @@ import Wire
         #expect(rig.completions[write.tag] == .noSpace && rig.completions[read.tag] == .ok)
         #expect(rig.differences() == [])
         #expect(rig.marks.contains(.heldUnequal) && rig.marks.contains(.rewritten) && rig.excluded.isEmpty)
+        // It has room of its own in the store.
+        #expect(rig.osts[1].seen.filter { $0.opcode == .write }.map { $0.flags.contains(.rewrite) } == [false, false, true])
     }
 
     @Test func aBufferThatChangedInFlightReachesAllMembersAlike() throws {
