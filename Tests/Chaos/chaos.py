@@ -99,6 +99,24 @@ def two_writers(lab, seconds, number):
     lab.sleep(1)
 
 
+def split_client(lab, seconds, number):
+    """One that only reads is alone with an OST, and another writer has the volume with all the others."""
+    lab.writer.stop()
+    reader = lab.start_writer(*lab.writer_options, "--writes", "0")
+    lab.sleep(1)
+    island = (reader.host, lab.random.choice(lab.osts).host)
+    began = time.monotonic()
+    for host, other in (island, island[::-1]):
+        host.cut(but=other)
+    force = ["--force"] if lab.random.randrange(2) else []
+    lab.start_writer(*lab.writer_options, *force, host="client2")
+    lab.sleep(seconds)
+    for host in island:
+        host.heal()
+    reader.wait_for_end(status=3)
+    lab.was_held_up(time.monotonic() - began)
+
+
 def kill_mdt(lab, seconds, number):
     lab.mdt.kill()
     lab.sleep(seconds)
@@ -115,6 +133,10 @@ def full_ost(lab, seconds, number):
     lab.start_writer(*lab.writer_options, "--blocks", str(lab.history.blocks))
     lab.sleep(seconds)
     lab.must(lab.history.no_space > refused, f"{ost.name} is full, and no write was refused")
+    if number % 2:
+        # What was refused is in doubt then, and there is no more room for it than before.
+        lab.writer.kill()
+        lab.start_writer(*lab.writer_options, "--blocks", str(lab.history.blocks), host="client2")
     lab.empty_again(ost)
     lab.sleep(1)
     lab.must(lab.volume()["map"] == before, "an OST was full, and the states of members have changed")
@@ -170,6 +192,23 @@ def old_disk(lab, seconds, number):
         os.unlink(newest)
 
 
+def storm(lab, seconds, number):
+    """Several faults that overlap, on three of the daemons, and in every second round a writer that is killed in the middle of it."""
+    events = []
+    for victim in lab.random.sample([lab.mdt] + lab.osts, 3):
+        begin, end = lab.random.choice([(victim.kill, victim.start), (victim.pause, victim.resume), (victim.host.cut, victim.host.heal)])
+        start = lab.random.uniform(0, seconds / 2)
+        events += [(start, begin), (start + lab.random.uniform(0, seconds / 2), end)]
+    if number % 2:
+        events.append((lab.random.uniform(0, seconds), lab.writer.kill))
+    began = time.monotonic()
+    for when, act in sorted(events, key=lambda event: event[0]):
+        time.sleep(max(0.0, began + when - time.monotonic()))
+        act()
+    if number % 2:
+        lab.start_writer(*lab.writer_options, host=f"client{1 + lab.writers % 2}")
+
+
 # The second value is the longest that an operation may take, in milliseconds; pauses of the writer itself are added. One that kills the
 # servers of a catalogue in etcd, one and then two of three, belongs here once there is such a catalogue.
 SCENARIOS = [
@@ -181,11 +220,14 @@ SCENARIOS = [
     Scenario(kill_client, NOISE),
     Scenario(pause_client, NOISE, seconds=60),
     Scenario(two_writers, NOISE, seconds=10),
+    Scenario(split_client, 5000),
     Scenario(kill_mdt, NOISE),
     Scenario(full_ost, 5000, fills=0.25, no_space=True),
     Scenario(rot, 1000),
     Scenario(lost_disk, 1000, once=True, heals=False),
     Scenario(old_disk, 5000, seconds=30),
+    # Nobody promises more than the deadline of an operation then.
+    Scenario(storm, 30000),
 ]
 
 
@@ -343,7 +385,7 @@ def main():
         raise SystemExit("chaos: only root can make network namespaces; run it as root, or with sudo")
     os.makedirs(options.folder, exist_ok=True)
     remove_leftovers(options.folder)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     tell(f"seed {options.seed}")
     try:

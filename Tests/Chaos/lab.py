@@ -86,10 +86,11 @@ class Host:
     def words(self, *words):
         return ["ip", "netns", "exec", self.namespace, *words]
 
-    def cut(self, directions=("input", "output")):
-        """Drops packets without a word, in one direction or both."""
-        chains = " ".join(f"chain {d} {{ type filter hook {d} priority 0; policy drop; }};" for d in directions)
-        call(*self.words("nft", f"table inet cut {{ {chains} }}"))
+    def cut(self, directions=("input", "output"), but=None):
+        """Drops packets without a word, in one direction or both, but for those to and from one other host."""
+        spared = {"input": f"ip saddr {but.address} accept;", "output": f"ip daddr {but.address} accept;"} if but else {}
+        chains = "".join(f"chain {d} {{ type filter hook {d} priority 0; policy drop; {spared.get(d, '')} }}; " for d in directions)
+        call(*self.words("nft", f"table inet cut {{ {chains}}}"))
 
     def slow(self, milliseconds, megabits):
         """As far as this kernel can: a delay if it has netem, a narrow line in any case."""
@@ -249,7 +250,7 @@ class Writer(Process):
 
     def resume(self):
         super().resume()
-        self.lab.paused_ms_max = max(self.lab.paused_ms_max, int(1000 * (time.monotonic() - self.paused_at)))
+        self.lab.was_held_up(time.monotonic() - self.paused_at)
 
     def stop(self):
         self.signal(signal.SIGTERM)
@@ -389,6 +390,10 @@ class Lab:
             if self.writer and not self.writer.is_running:
                 raise Broken(f"{self.writer.name} has ended: {self.writer.logged()[-600:]}")
             time.sleep(min(0.1, max(0.0, end - time.monotonic())))
+
+    def was_held_up(self, seconds):
+        """So long a writer could do nothing, and that is no fault of the cluster."""
+        self.paused_ms_max = max(self.paused_ms_max, int(1000 * seconds))
 
     # Members
 

@@ -5,7 +5,8 @@
  *     writer spoil URL HISTORY BLOCK                     writes what belongs to another block: for the test of the checks
  *
  * Options of run: --rate N (operations in a second, 0 without limit), --blocks N (works on the first N), --fill N (before that writes the
- * first N once), --flush N (one operation of N is a flush), --force (takes the volume from another writer).
+ * first N once), --flush N (one operation of N is a flush), --writes N (of 100 others; 50), --force (takes the
+ * volume from another writer).
  *
  * HISTORY is a file that all writers of a volume map, so it outlives any of them: of each block which write was acknowledged last, and
  * which one was seen last by a read. Writes are numbered in the order in which they are submitted, WRITER above the rest of the number,
@@ -156,7 +157,7 @@ struct slot {
 static struct slot slots[depth];
 static unsigned busy;
 static int journal = -1;
-static uint64_t random_state, last_number, working_blocks, last_progress;
+static uint64_t random_state, last_number, working_blocks, last_progress, write_percent = 50;
 
 static uint64_t below(uint64_t bound) { return next_random(&random_state) % bound; }
 
@@ -230,7 +231,7 @@ static void start(struct slot *slot)
 
 static void choose(struct slot *slot, uint64_t flush_one_in)
 {
-    slot->what = flush_one_in && below(flush_one_in) == 0 ? what_flush : below(2) ? what_write : what_read;
+    slot->what = flush_one_in && below(flush_one_in) == 0 ? what_flush : below(100) < write_percent ? what_write : what_read;
     slot->count = 1 + below(blocks_max);
     slot->block = below(working_blocks - slot->count + 1);
 }
@@ -332,6 +333,8 @@ static int run(const char *url, char **arguments)
             rate = strtoull(*++arguments, NULL, 10);
         else if (strcmp(*arguments, "--flush") == 0)
             flush_one_in = strtoull(*++arguments, NULL, 10);
+        else if (strcmp(*arguments, "--writes") == 0)
+            write_percent = strtoull(*++arguments, NULL, 10);
         else if (strcmp(*arguments, "--blocks") == 0)
             working_blocks = strtoull(*++arguments, NULL, 10);
         else
