@@ -232,6 +232,7 @@ extension Volume {
         do throws(Failure) {
             return try await rewrite(blocks, from: peers.first, deadline)
         } catch {
+            if error.status == .noSpace { return try await undo(blocks, error, deadline) }
             guard error.status == .damaged else { throw error }
         }
         if let (first, second) = blocks.halves {
@@ -242,6 +243,21 @@ extension Volume {
         } else {
             logLost(blocks.lowerBound)
         }
+    }
+
+    /// A member has no room for the newest content, which was never acknowledged then. What it has instead needs no room there.
+    private func undo(_ blocks: Range<UInt64>, _ refusal: Failure, _ deadline: Instant) async throws(Failure) {
+        guard let map else { throw refusal }
+        let placement = map.placement(ofChunk: blocks.lowerBound / (object.layout.chunkBytes / UInt64(Block.bytes)))
+        for member in 0..<map.membersPerPlacement where map[placement, member].state == .inSync {
+            guard let peer = stores.firstIndex(of: map.ost(placement, member).store) else { continue }
+            do throws(Failure) {
+                return try await rewrite(blocks, from: peer, deadline)
+            } catch {
+                guard error.status == .noSpace || error.status == .damaged else { throw error }
+            }
+        }
+        throw refusal
     }
 
     // On behalf of the engine

@@ -36,13 +36,23 @@ extension Volume {
                 await lookAtMap()
             }
             guard let peer = nextStale() else { continue }
+            let before = resyncedBytes
             do throws(Failure) {
-                try await resync(peer)
+                let pages = try await resync(peer)
                 notHealedBefore[peer] = nil
+                world.log(
+                    .info, "brought up to date",
+                    [
+                        LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("pages", pages),
+                        LogField("bytes", resyncedBytes - before),
+                    ])
             } catch {
                 world.log(
                     .info, "an OST cannot be brought up to date yet",
-                    [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])
+                    [
+                        LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail),
+                        LogField("bytes", resyncedBytes - before),
+                    ])
                 notHealedBefore[peer] = world.now + Volume.healBackoff
             }
         }
@@ -80,8 +90,9 @@ extension Volume {
         }
     }
 
-    private func resync(_ peer: Int) async throws(Failure) {
-        guard let mdt else { return }
+    /// The number of pages that were looked at.
+    private func resync(_ peer: Int) async throws(Failure) -> Int {
+        guard let mdt else { return 0 }
         let store = stores[peer]
         let target = try await Inquiry.open(self, links[peer].endpoints, store)
         defer { target.close() }
@@ -105,9 +116,7 @@ extension Volume {
             // What was copied, or written to both, is not what the source has any more.
             if engine.losses > losses { throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile") }
             apply(try await mdt.inSync(store, number: number, deadline: world.now + Volume.askDeadline))
-            world.log(
-                .info, "brought up to date",
-                [LogField("volume", "\(address)"), LogField("store", "\(store)"), LogField("pages", pages.count)])
+            return pages.count
         } catch {
             // A member that stays filling gets every write and is of no use.
             if !engine.isDead, !isShutDown { exclude(peer) }
@@ -187,7 +196,10 @@ extension Volume {
                 while next < runs.count, failure == nil {
                     let run = runs[next]
                     next += 1
-                    do throws(Failure) { try await fillOrLose(run) } catch { failure = error }
+                    do throws(Failure) {
+                        try await fillOrLose(run)
+                        resyncedBytes += UInt64(run.count * Block.bytes)
+                    } catch { failure = error }
                 }
                 countdown.done()
             }

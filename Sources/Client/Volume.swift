@@ -38,6 +38,8 @@ public final class Volume: CompletionSink {
     /// Tasks that go on by themselves, and end soon after the volume is shut down.
     private var backgroundTasks = 0
     private var backgroundWaiter: UnsafeContinuation<Void, Never>?
+    /// Copied to members that were away, also by attempts that failed.
+    public internal(set) var resyncedBytes: UInt64 = 0
     /// When to try again with an OST that could not be brought up to date.
     var notHealedBefore: [Int: Instant] = [:]
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
@@ -196,7 +198,14 @@ public final class Volume: CompletionSink {
         case .completed(let tag, let status):
             if tag.first == Volume.waiterTag { resume(waiter: Int(tag.second), status) } else { onCompletion?(tag, status) }
         case .resetConnection(let peer, let reason):
-            let why = reason == .malformed ? engine.lastFault : "\(reason)"
+            let why =
+                switch reason {
+                case .malformed: engine.lastFault
+                case .rolledBack:
+                    "the OST lacks writes that it had acknowledged: its disk is an old copy or damaged; serve the newest one, or make an "
+                        + "empty store in its place"
+                case .deadline, .silence, .backlog, .refused, .dead, .excluded: "\(reason)"
+                }
             world.log(.warning, "connection reset", [LogField("volume", "\(address)"), LogField("why", why)])
             links[peer].breakConnection()
         case .exclude(let peer): exclude(peer)

@@ -72,6 +72,7 @@ extension OSTEngine {
             object: request.pointee.object, part: header.part, firstBlock: header.firstBlock, blockCount: header.blockCount,
             version: Version(generation: header.generation, sequence: header.sequence), mark: header.mark,
             touched: header.touched == 0 ? 1 << UInt64(header.part.member) : header.touched, isDurable: header.flags.contains(.durable))
+        target.isRewrite = header.flags.contains(.rewrite)
         if header.flags.contains(.fill) {
             target.fill = header.argument
             target.isInDoubt = header.flags.contains(.inDoubt)

@@ -27,7 +27,7 @@ extension PartStore {
         if let refusal = refusal(of: range) { return refusal }
         if target.blockCount == 0, lacksRoomForPage(target) { return .noSpace }
         // Only on a store of a few MiB.
-        guard Int(target.blockCount) <= doubtsMax else { return .noSpace }
+        guard Int(target.blockCount) <= ordinaryDoubtsMax else { return .noSpace }
         return admit(tag, .zero, target, nil, nil)
     }
 
@@ -68,19 +68,19 @@ extension PartStore {
         slot.pointee.checks = checks
         slot.pointee.target = RequestSlots.WaitingTarget(
             part: target.part, firstBlock: target.firstBlock, blockCount: target.blockCount, version: target.version, mark: target.mark,
-            touched: target.touched, fill: target.fill, flags: PartStore.recordFlags(target))
+            touched: target.touched, fill: target.fill, flags: PartStore.recordFlags(target), isRewrite: target.isRewrite)
         if target.fill == 0, isAnswered(index) {
             // Sent again by a writer that did not hear the answer.
             ownMarks.hit(.resentAnswered)
             slot.pointee.hasRecord = false
             slots.append(index, to: &toLog)
-        } else if waiting.isEmpty, hasRoom(index) {
+        } else if waiting.isEmpty || target.isRewrite, hasRoom(index) {
             start(index)
         } else {
             ownMarks.hit(.waitedForSpace)
             noteMark(target.object, generation: target.version.generation, mark: target.mark)
             slot.pointee.waitsUntil = now + Limits.spaceWait
-            slots.append(index, to: &waiting)
+            if target.isRewrite { slots.prepend(index, to: &waiting) } else { slots.append(index, to: &waiting) }
         }
         return .ok
     }
@@ -139,12 +139,17 @@ extension PartStore {
         return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
     }
 
+    /// A write that makes members equal has an eighth of the room for itself: the mark waits for it, and room for others for the mark.
     private mutating func hasRoom(_ index: UInt32) -> Bool {
         let slot = slots[index].pointee
         let blocks = Int(slot.target.blockCount)
-        if state.doubts.count + admittedBlocks + blocks > doubtsMax { return false }
-        return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks)
+        let isOrdinary = !slot.target.isRewrite
+        if state.doubts.count + admittedBlocks + blocks > (isOrdinary ? ordinaryDoubtsMax : doubtsMax) { return false }
+        let kept = isOrdinary ? superblock.geometry.reserveBlocks / 8 : 0
+        return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks) + kept
     }
+
+    private var ordinaryDoubtsMax: Int { doubtsMax - min(doubtsMax / 8, max(doubtsMax - Limits.zeroBlocksMax, 0)) }
 
     /// Takes blocks, makes the record, and queues data and record for the disk.
     private mutating func start(_ index: UInt32) {

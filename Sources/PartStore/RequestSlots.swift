@@ -37,6 +37,7 @@ struct RequestSlots: ~Copyable {
         /// 0: no fill write.
         var fill: UInt64 = 0
         var flags: UInt8 = 0
+        var isRewrite = false
     }
 
     private let slots: UnsafeMutablePointer<Slot>
@@ -85,6 +86,13 @@ struct RequestSlots: ~Copyable {
         slots[Int(index)].next = noIndex
         if queue.last == noIndex { queue.first = index } else { slots[Int(queue.last)].next = index }
         queue.last = index
+        queue.count += 1
+    }
+
+    func prepend(_ index: UInt32, to queue: inout SlotQueue) {
+        slots[Int(index)].next = queue.first
+        if queue.last == noIndex { queue.last = index }
+        queue.first = index
         queue.count += 1
     }
 

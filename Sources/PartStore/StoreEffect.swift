@@ -47,6 +47,8 @@ public struct WriteTarget: Hashable {
     public var touched: UInt64
     /// Finish only when it is on stable media.
     public var isDurable: Bool
+    /// The mark waits for it, so it may use the room that is kept for such.
+    public var isRewrite = false
     /// Not 0: of the fill of that number, not of a writer.
     public var fill: UInt64 = 0
     /// Of a fill: the source has it in doubt.

@@ -9,6 +9,15 @@ public final class StoreVerifier {
         public var bytes: UInt64
     }
 
+    /// A block that has data, as it was read.
+    public struct Held: Hashable, Sendable {
+        public var volume: String
+        public var part: PartAddress
+        public var block: UInt32
+        public var check: UInt32
+        public var isDamaged: Bool
+    }
+
     public struct Report: Sendable {
         /// Blocks read and compared.
         public var blocks: UInt64 = 0
@@ -27,22 +36,29 @@ public final class StoreVerifier {
     private let loaded: Loaded
     private var nextPage: UInt32 = 0
     private var report = Report()
-    private var progress: (_ done: UInt64, _ all: UInt64) -> Void
+    private let progress: (_ done: UInt64, _ all: UInt64) -> Void
+    private let found: ((Held) -> Void)?
 
-    private init(_ operations: Operations, _ disk: DiskID, _ loaded: Loaded, _ progress: @escaping (UInt64, UInt64) -> Void) {
+    private init(
+        _ operations: Operations, _ disk: DiskID, _ loaded: Loaded, _ progress: @escaping (UInt64, UInt64) -> Void,
+        _ found: ((Held) -> Void)?
+    ) {
         self.operations = operations
         self.disk = disk
         self.loaded = loaded
         self.progress = progress
+        self.found = found
     }
 
+    /// `found` gets every block that has data, in no order.
     public static func verify(
-        _ operations: Operations, disk: DiskID, path: String, progress: @escaping (_ done: UInt64, _ all: UInt64) -> Void = { _, _ in }
+        _ operations: Operations, disk: DiskID, path: String, progress: @escaping (_ done: UInt64, _ all: UInt64) -> Void = { _, _ in },
+        found: ((Held) -> Void)? = nil
     ) async throws(Failure) -> Report {
         var loader = try await StoreLoader(operations, disk: disk, path: path)
         var state = try await loader.rebuild()
         _ = try StoreFile.allocator(for: &state, loader.superblock.geometry)
-        let verifier = StoreVerifier(operations, disk, Loaded(state), progress)
+        let verifier = StoreVerifier(operations, disk, Loaded(state), progress, found)
         let countdown = Countdown(workers)
         for _ in 0..<workers {
             operations.world.spawn {
@@ -68,7 +84,10 @@ public final class StoreVerifier {
         var block = 0
         while block < Block.perPage {
             let first = loaded.state.map.lookup(page, block).address
-            if first == .lost { damaged(page, block) }
+            if first == .lost {
+                damaged(page, block)
+                found?(held(page, block, 0, true))
+            }
             guard first.isData else {
                 block += 1
                 continue
@@ -102,8 +121,17 @@ public final class StoreVerifier {
         for offset in 0..<count {
             let bytes = UnsafeRawBufferPointer(start: buffer.base + offset * Block.bytes, count: Block.bytes)
             let check = loaded.state.map.lookup(page, block + offset).check
-            if !isReadable || Checksum.of(bytes) != check { damaged(page, block + offset) }
+            let isDamaged = !isReadable || Checksum.of(bytes) != check
+            if isDamaged { damaged(page, block + offset) }
+            found?(held(page, block + offset, check, isDamaged))
         }
+    }
+
+    private func held(_ page: UInt32, _ block: Int, _ check: UInt32, _ isDamaged: Bool) -> Held {
+        let key = loaded.state.map.page(page).pointee.key
+        return Held(
+            volume: loaded.state.objects[key.object].record.name, part: key.part,
+            block: key.page * UInt32(Block.perPage) + UInt32(block), check: check, isDamaged: isDamaged)
     }
 
     private func damaged(_ page: UInt32, _ block: Int) {

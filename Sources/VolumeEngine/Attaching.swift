@@ -23,10 +23,11 @@ extension VolumeEngine {
         } else if peers.count == 1 {
             changeSize(attachment.objectBytes)
         }
-        state.pointee.durability.attached(
-            highestTaken: attachment.highest.generation == generation ? attachment.highest.sequence : 0, last: order.last)
+        let highest = attachment.highest.generation == generation ? attachment.highest.sequence : 0
+        let hasLostPower = knownBoot != .zero && attachment.boot != knownBoot
+        let isWhole = state.pointee.durability.attached(highest: highest, last: order.last, lostPower: hasLostPower)
         settleGhosts(peer)
-        if knownBoot != .zero, attachment.boot != knownBoot { lostPower(peer) }
+        if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))
@@ -203,6 +204,16 @@ extension VolumeEngine {
             // It is the last one wherever it is in sync.
         }
         powerLost()
+    }
+
+    /// The peer lacks what it had for good: its disk is an old copy, or has lost a piece of its log. Where nobody else has that, nothing is
+    /// read from it or written to it before the newest disk is back.
+    private mutating func rolledBack(_ peer: Int) {
+        // Excluded while it was away: nobody counts on it.
+        if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
+        marks.hit(.rolledBack)
+        if rows.width > 1, isWritable, (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
+        reset(peer, .rolledBack)
     }
 
     /// Every flush under way that covers something at risk fails; so does the next one, if it covers more.

@@ -32,6 +32,8 @@ public enum ResetReason: Hashable, Sendable {
     case dead(Status)
     /// It is no member any more.
     case excluded
+    /// It lacks what it had acknowledged, and its boot identity says that it lost nothing.
+    case rolledBack
 }
 
 /// What a user of the volume may want to know besides the results of operations.

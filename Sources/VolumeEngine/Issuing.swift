@@ -342,6 +342,7 @@ extension VolumeEngine {
             let owner = operations.at(piece.pointee.operation)
             if owner.pointee.phase != .rewrite { deadline = owner.pointee.deadline }
             header.sequence = piece.pointee.sequence
+            if piece.pointee.purpose == .rewriteWrite { header.flags.insert(.rewrite) }
             if slot.pointee.opcode != .flush {
                 let members = rows.range(ofChunk: piece.pointee.block >> chunkShift)
                 header.part = PartAddress(

@@ -47,6 +47,7 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case excludedAfterPowerLoss
     case stamped
     case askedBeforeReading
+    case rolledBack
 }
 
 /// Which marks were reached.

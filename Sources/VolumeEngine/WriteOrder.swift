@@ -53,6 +53,8 @@ struct Durability {
     private(set) var durable: UInt64 = 0
     /// The highest sequence that the OST is known to have. Some below it may never have got there.
     private(set) var highestTaken: UInt64 = 0
+    /// The highest sequence that the OST acknowledged and no loss of power has taken since.
+    private(set) var acknowledged: UInt64 = 0
     /// The highest mark that went out with a request of the present session.
     var told: UInt64 = 0
 
@@ -64,7 +66,10 @@ struct Durability {
     var isBehind: Bool { durable < highestTaken }
 
     @inline(__always)
-    mutating func took(_ sequence: UInt64) { highestTaken = max(highestTaken, sequence) }
+    mutating func took(_ sequence: UInt64) {
+        highestTaken = max(highestTaken, sequence)
+        acknowledged = max(acknowledged, sequence)
+    }
 
     /// A reply said how far the store is durable. A peer that claims what was never sent is not believed.
     @inline(__always)
@@ -74,9 +79,13 @@ struct Durability {
         return true
     }
 
-    /// A new session: the OST has forgotten what it was told, and says what it has.
-    mutating func attached(highestTaken sequence: UInt64, last: UInt64) {
+    /// A new session: the OST has forgotten what it was told, and says what it has. False when that is less than it must have: a restart
+    /// takes nothing that was acknowledged, and a loss of power nothing that was said to be durable.
+    mutating func attached(highest sequence: UInt64, last: UInt64, lostPower: Bool) -> Bool {
         told = 0
         highestTaken = max(highestTaken, min(sequence, last))
+        if sequence < (lostPower ? durable : acknowledged) { return false }
+        acknowledged = min(sequence, last)
+        return true
     }
 }

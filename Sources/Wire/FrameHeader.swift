@@ -49,7 +49,9 @@ public struct FrameHeader: Hashable, Sendable {
         public static let inDoubt = Flags(rawValue: 8)
         /// Of write zeroes: the contents are lost on every other member too. Reads are `damaged` until the blocks are overwritten.
         public static let lost = Flags(rawValue: 16)
-        static let known: UInt8 = 31
+        /// Of a write: makes members equal, and the mark waits for it, so it may use room that is kept for such.
+        public static let rewrite = Flags(rawValue: 32)
+        static let known: UInt8 = 63
     }
 
     public var opcode: Opcode

@@ -70,8 +70,14 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "verify", "Reads every block of a store that is not being served, and names the damaged ones.",
             positionals: [path],
-            options: [.value("json", "FILE", "Writes the result there as JSON; '-' is standard output.")],
-            examples: [.init("rawstor-ost verify /var/lib/rawstor/ost0 --json report.json", "Checks a store and keeps the result")],
+            options: [
+                .value("json", "FILE", "Writes the result there as JSON; '-' is standard output."),
+                .flag("list", "Also prints each block that has data, with its checksum, in no order: equal copies have equal lines."),
+            ],
+            examples: [
+                .init("rawstor-ost verify /var/lib/rawstor/ost0 --json report.json", "Checks a store and keeps the result"),
+                .init("rawstor-ost verify /var/lib/rawstor/ost0 --list | sort", "What exactly is on this disk?"),
+            ],
             notes: ["Changes nothing. A damaged block stays an error for whoever reads it, until it is overwritten."]),
         CommandSyntax.Verb(
             "info", "Tells what a store is, how full, and which volumes it has.",

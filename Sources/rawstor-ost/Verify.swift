@@ -8,9 +8,10 @@ import Reactor
 func verify(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
     let target = command.value("json")
+    let found: ((StoreVerifier.Held) -> Void)? = command.has("list") ? { print(text($0)) } : nil
     return try inWorld { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .readOnly)
-        let report = try await StoreVerifier.verify(Operations(reactor), disk: disk, path: path)
+        let report = try await StoreVerifier.verify(Operations(reactor), disk: disk, path: path, found: found)
         reactor.closeDisk(disk)
         if let target { try write(json(report), to: target) }
         if target != "-" {
@@ -20,6 +21,12 @@ func verify(_ command: ParsedCommand) throws(Failure) -> Int32 {
         }
         return report.damaged.isEmpty ? ExitStatus.well : ExitStatus.damaged
     }
+}
+
+/// The incarnation tells apart what a map no longer means from what it does.
+private func text(_ held: StoreVerifier.Held) -> String {
+    "block \(held.volume) chunk \(held.part.chunk) member \(held.part.member) incarnation \(held.part.incarnation) at \(held.block) "
+        + (held.isDamaged ? "damaged" : hexadecimal(UInt64(held.check), digits: 8))
 }
 
 private func json(_ report: StoreVerifier.Report) -> String {

@@ -44,27 +44,37 @@ func recoverVolume(_ invocation: Invocation) throws(Failure) {
     if let text = invocation.command.value("wait") { wait = try invocation.number(text, 1...604_800, "--wait is a number") }
     let timeout = try invocation.timeout()
     let isQuiet = invocation.command.has("json")
-    let (before, seconds) = try inWorld { reactor throws(Failure) in
+    let healed = try inWorld { reactor throws(Failure) in
         var options = OpenOptions()
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
-        let result: Result<(Int, Interval), Failure>
+        let result: Result<Healed, Failure>
         do throws(Failure) {
             result = .success(try await waitForCopies(reactor, volume, name, .seconds(wait), isQuiet: isQuiet))
         } catch { result = .failure(error) }
         return try await leave(volume, result)
     }
-    let text = before == 0 ? "all copies of '\(name)' were up to date\n" : "brought \(before) copies of parts of '\(name)' up to date\n"
+    let text =
+        healed.before == 0
+        ? "all copies of '\(name)' were up to date\n"
+        : "brought \(healed.before) copies of parts of '\(name)' up to date, copying \(ByteSize.text(healed.bytes))\n"
     invocation.answer(
         .object([
-            ("name", .string(name)), ("members_behind_before", .integer(UInt64(before))), ("milliseconds", .integer(seconds.milliseconds)),
+            ("name", .string(name)), ("members_behind_before", .integer(UInt64(healed.before))), ("copied_bytes", .integer(healed.bytes)),
+            ("milliseconds", .integer(healed.time.milliseconds)),
         ]),
         text)
 }
 
+private struct Healed {
+    var before: Int
+    var bytes: UInt64
+    var time: Interval
+}
+
 private func waitForCopies(
     _ reactor: Reactor, _ volume: Volume, _ name: String, _ wait: Interval, isQuiet: Bool
-) async throws(Failure) -> (Int, Interval) {
+) async throws(Failure) -> Healed {
     let operations = Operations(reactor)
     defer { operations.close() }
     let began = reactor.now
@@ -84,7 +94,7 @@ private func waitForCopies(
         }
         await operations.sleep(.milliseconds(100))
     }
-    return (before, reactor.now - began)
+    return Healed(before: before, bytes: volume.resyncedBytes, time: reactor.now - began)
 }
 
 func listClusterVolumes(_ invocation: Invocation, _ address: Address) throws(Failure) {

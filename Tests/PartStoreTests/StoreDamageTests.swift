@@ -49,12 +49,18 @@ import Testing
         bench.universe.run(for: .milliseconds(10))
         bench.shell = StoreShell(bench.host.start("verify"), path: "/disk", options: PartStore.Options())
         var report = StoreVerifier.Report()
+        var held: [StoreVerifier.Held] = []
         let failure = bench.run {
             let world = bench.shell.world
-            report = try await StoreVerifier.verify(Operations(world), disk: try world.openDisk("/disk", .readOnly), path: "/disk")
+            let disk = try world.openDisk("/disk", .readOnly)
+            report = try await StoreVerifier.verify(Operations(world), disk: disk, path: "/disk", found: { held.append($0) })
         }
         #expect(failure == nil)
         #expect(report.blocks == 20)
+        held.sort { $0.block < $1.block }
+        #expect(held.map(\.block) == Array(0..<20))
+        #expect(held.filter(\.isDamaged).map(\.block) == [5, 6, 11, 17])
+        #expect(Set(held.map(\.check)).count == 20)
         #expect(
             report.damaged.map { "\($0.volume) \($0.offset) \($0.bytes)" } == ["v 20480 8192", "v 45056 4096", "v 69632 4096"])
     }

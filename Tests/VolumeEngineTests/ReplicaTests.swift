@@ -103,6 +103,8 @@ import Wire
         #expect(rig.completions[write.tag] == .noSpace && rig.completions[read.tag] == .ok)
         #expect(rig.differences() == [])
         #expect(rig.marks.contains(.heldUnequal) && rig.marks.contains(.rewritten) && rig.excluded.isEmpty)
+        // It has room of its own in the store.
+        #expect(rig.osts[1].seen.filter { $0.opcode == .write }.map { $0.flags.contains(.rewrite) } == [false, false, true])
     }
 
     @Test func aBufferThatChangedInFlightReachesAllMembersAlike() throws {
@@ -131,6 +133,43 @@ import Wire
         let flush = rig.submit(.flush)
         try rig.run()
         #expect(rig.notices.contains(.powerLost) && rig.completions[flush.tag] == .powerLost && rig.excluded == [1])
+    }
+
+    @Test(arguments: [false, true]) func aMemberWhoseDiskIsAnOldCopyIsExcluded(hasLostPower: Bool) throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        rig.submit(.flush)
+        try rig.run()
+        rig.detach(1)
+        rig.osts[1].highest = 0
+        if hasLostPower { rig.boots[1] = Identifier(high: 2, low: 2) }
+        try rig.run()
+        rig.tick(after: .milliseconds(1))
+        try rig.run()
+        #expect(rig.excluded == [1] && !rig.notices.contains(.powerLost) && rig.marks.contains(.rolledBack))
+    }
+
+    @Test func theLastMemberIsNotUsedWhileItsDiskIsAnOldCopy() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.isDown[1] = true
+        rig.detach(1)
+        rig.submit(.write, 0, block, value: 6)
+        rig.tick(after: .seconds(1))
+        try rig.run()
+        #expect(rig.excluded == [1])
+        let newest = rig.osts[0].highest
+        rig.detach(0)
+        rig.osts[0].highest = 0
+        rig.isDown[0] = true
+        rig.attach(0)
+        let read = rig.submit(.read, 0, block)
+        #expect(rig.isResetWanted[0])
+        rig.detach(0)
+        #expect(rig.completions[read.tag] == nil)
+        rig.osts[0].highest = newest
+        rig.isDown[0] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.bytes(of: read.tag).first == 6)
     }
 
     @Test func aPowerLossOfWhatIsFlushedExcludesNobody() throws {

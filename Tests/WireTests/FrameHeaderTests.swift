@@ -59,13 +59,13 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
     }
 
     @Test func flagsHaveTheirBits() throws {
-        for (flags, raw) in [(FrameHeader.Flags.reply, UInt8(1)), (.durable, 2), (.fill, 4), (.inDoubt, 8), (.lost, 16)] {
+        for (flags, raw) in [(FrameHeader.Flags.reply, UInt8(1)), (.durable, 2), (.fill, 4), (.inDoubt, 8), (.lost, 16), (.rewrite, 32)] {
             var header = FrameHeader(.flush)
             header.flags = flags
             #expect(bytes(of: header)[7] == raw)
             #expect(try decode(bytes(of: header)).flags == flags)
         }
-        for bit in 5..<UInt8(8) {
+        for bit in 6..<UInt8(8) {
             var bad = bytes(of: fullHeader())
             bad[7] |= 1 << bit
             #expect(throws: Failure.self) { try decode(sealed(bad)) }
