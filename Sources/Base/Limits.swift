@@ -105,6 +105,13 @@ public enum Limits {
     public static let metaPageBytesMax = 4 << 20
     /// Calls under way.
     public static let metaCallsMax = 1024
+    /// To connect to one server of etcd, and for one request to it.
+    public static let etcdConnectTimeout = Interval.seconds(1)
+    public static let etcdRequestTimeout = Interval.seconds(2)
+    /// A call, with its time in the queue and all servers that are asked.
+    public static let etcdCallTimeout = Interval.seconds(8)
+    /// The largest read there may be, in the letters of base64, and what stands around them.
+    public static let etcdAnswerBytesMax = 192 << 20
 
     public static func check() {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
@@ -123,5 +130,7 @@ public enum Limits {
             heartbeatInterval < heartbeatTimeout && writerPingInterval < writerSilenceMax,
             "a lost heartbeat or ping is no silence")
         invariant(metaKeyBytesMax + metaValueBytesMax <= metaTransactionBytesMax, "the largest entry fits a transaction")
+        invariant(
+            etcdConnectTimeout < etcdRequestTimeout && etcdRequestTimeout < etcdCallTimeout, "a silent server leaves time for the next one")
     }
 }

@@ -5,17 +5,16 @@ import Environment
 import MDTDaemon
 import Metadata
 import Reactor
-import SQLiteStore
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
-    var path: String
+    var store: Store
     var endpoints: [Endpoint] = []
     var metrics: Endpoint?
     var logLevel = LogLevel.info
 
     init(_ command: ParsedCommand) throws(Failure) {
-        path = command.positionals[0]
+        store = try Store(command)
         let allowsNetwork = command.has("insecure-network")
         for text in command.values("listen") { endpoints.append(try ListenAddress.parse(text)) }
         if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7700)] }
@@ -39,7 +38,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // First of all: signals that come while the catalogue is opened wait for their turn.
     let signal = try StopSignal(reactor)
     let operations = Operations(reactor)
-    let store = try await operations.patiently { () throws(Failure) in try await SQLiteMetaStore.open(options.path, in: reactor) }
+    let store = try await operations.patiently { () throws(Failure) in try await options.store.open(in: reactor) }
     let catalogue: ClusterCatalogue
     do throws(Failure) {
         catalogue = try await ClusterCatalogue.open(store, reactor)
@@ -47,7 +46,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
         await store.close()
         throw error
     }
-    reactor.log(.info, "serving", [LogField("path", options.path), LogField("cluster", catalogue.cluster)])
+    reactor.log(.info, "serving", [LogField("catalogue", options.store), LogField("cluster", catalogue.cluster)])
     var serverOptions = MDTServer.Options()
     serverOptions.software = "rawstor-mdt \(softwareVersion)"
     let server = MDTServer(world: reactor, catalogue: catalogue, options: serverOptions)
