@@ -62,7 +62,7 @@ let package = Package(
         module("Registrar", ["Base", "Client", "Environment", "Wire"]),
 
         // The metadata server, which is a client of the OSTs.
-        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "Metadata", "Wire"]),
+        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "MetaStore", "Metadata", "Wire"]),
 
         // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
