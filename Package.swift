@@ -34,9 +34,11 @@ let package = Package(
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .target(name: "CSystem"),
         .target(name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
+        .target(name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
 
         module("Base", ["CISAL"]),
         module("Environment", ["Base"]),
+        module("Blocking", ["Base", "CSystem"]),
         module("Wire", ["Base"]),
         module("Placement", ["Base"]),
 
@@ -49,7 +51,8 @@ let package = Package(
         // Where a metadata server keeps its catalogue.
         module("MetaStore", ["Base", "Environment"]),
         module("Metadata", ["Base", "Environment", "MetaStore", "Placement", "Wire"]),
-        module("SQLiteStore", ["Base", "CSQLite", "CSystem", "Environment", "MetaStore"]),
+        module("SQLiteStore", ["Base", "Blocking", "CSQLite", "Environment", "MetaStore"]),
+        module("EtcdStore", ["Base", "Blocking", "CCurl", "CSystem", "Environment", "MetaStore"]),
 
         // The client side.
         module("VolumeEngine", ["Base", "Wire"]),
@@ -59,7 +62,7 @@ let package = Package(
         module("Registrar", ["Base", "Client", "Environment", "Wire"]),
 
         // The metadata server, which is a client of the OSTs.
-        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "Metadata", "Wire"]),
+        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "MetaStore", "Metadata", "Wire"]),
 
         // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
@@ -77,7 +80,10 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor-mdt",
-            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MDTDaemon", "Metadata", "Reactor", "SQLiteStore"],
+            dependencies: [
+                "Arguments", "Base", "CSystem", "Daemon", "Environment", "EtcdStore", "MDTDaemon", "MetaStore", "Metadata", "Reactor",
+                "SQLiteStore",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor",
@@ -135,7 +141,7 @@ let package = Package(
                 "Registrar", "Simulation", "VolumeEngine", "Wire",
             ]),
         tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Simulation", "Wire"]),
-        tests("MetaStoreTests", ["Base", "Environment", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
+        tests("MetaStoreTests", ["Base", "Blocking", "Environment", "EtcdStore", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
         tests("OSTDaemonTests", ["Base", "Daemon", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),
         tests("PartStoreTests", ["Base", "Environment", "PartStore", "Simulation"]),

@@ -61,8 +61,8 @@ PYTHON
 }
 
 # What building needs, then what running the tests needs besides.
-packages_build=(liburing-dev libisal-dev libssl-dev libsqlite3-dev gcc make pkg-config python3)
-packages_test=(fio qemu-utils qemu-system-common valgrind xfsprogs)
+packages_build=(liburing-dev libisal-dev libssl-dev libsqlite3-dev libcurl4-openssl-dev gcc make pkg-config python3)
+packages_test=(etcd-server etcd-client fio qemu-utils qemu-system-common valgrind xfsprogs)
 
 # Installs those of the named packages that are missing; on other distributions says what is.
 need_packages() {
@@ -100,9 +100,9 @@ need_packages() {
 need_without_apt() {
     local command library missing=()
     for command in gcc make pkg-config python3; do command -v "$command" >/dev/null || missing+=("$command"); done
-    for library in liburing libisal openssl sqlite3; do pkg-config --exists "$library" 2>/dev/null || missing+=("$library (with its headers)"); done
+    for library in liburing libisal openssl sqlite3 libcurl; do pkg-config --exists "$library" 2>/dev/null || missing+=("$library (with its headers)"); done
     ((${#missing[@]} == 0)) ||
-        die "this is not Debian, so nothing is installed by itself. Missing: $(printf '%s, ' "${missing[@]}" | sed 's/, $//'). All that is needed: gcc, make, pkg-config, python3, and liburing 2.3, ISA-L 2.30, OpenSSL 3 and SQLite 3.37 with their headers; for the tests fio, qemu-img, qemu-nbd, qemu-storage-daemon, mkfs.xfs and valgrind as well"
+        die "this is not Debian, so nothing is installed by itself. Missing: $(printf '%s, ' "${missing[@]}" | sed 's/, $//'). All that is needed: gcc, make, pkg-config, python3, and liburing 2.3, ISA-L 2.30, OpenSSL 3, SQLite 3.37 and libcurl 7.85 with their headers; for the tests etcd 3.4, fio, qemu-img, qemu-nbd, qemu-storage-daemon, mkfs.xfs and valgrind as well"
 }
 
 # Building

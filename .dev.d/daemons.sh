@@ -2,12 +2,26 @@
 
 # The metadata server first: the OSTs register there.
 cluster_daemons=(mdt ost1 ost2 ost3)
+# With --etcd: below three metadata servers.
+etcd_daemons=(etcd1 etcd2 etcd3)
+shared_daemons=("${etcd_daemons[@]}" mdt mdt2 mdt3 ost1 ost2 ost3)
 # `ost` is the one of --single.
-daemons=(ost "${cluster_daemons[@]}")
+daemons=(ost "${shared_daemons[@]}")
 
-program_of() { if [[ $1 == mdt ]]; then echo rawstor-mdt; else echo rawstor-ost; fi; }
+program_of() {
+    case $1 in
+        etcd*) echo etcd ;;
+        mdt*) echo rawstor-mdt ;;
+        *) echo rawstor-ost ;;
+    esac
+}
 # What it keeps: the catalogue, or the store.
-kept_of() { if [[ $1 == mdt ]]; then echo "$state/mdt.db"; else echo "$state/$1.store"; fi; }
+kept_of() {
+    case $1 in
+        mdt*) if [[ -s $etcd_address ]]; then cat "$etcd_address"; else echo "$state/mdt.db"; fi ;;
+        *) echo "$state/$1.store" ;;
+    esac
+}
 log_of() { echo "$state/$1.log"; }
 pid_file_of() { echo "$state/$1.pid"; }
 called() { if [[ $1 == ost ]]; then echo "the OST"; else echo "$1"; fi; }
@@ -17,6 +31,8 @@ socket=$state/ost.store.sock
 # The port that was asked for, for as long as the daemons are meant to run.
 single_port=$state/port
 cluster_port=$state/cluster.port
+# With --etcd: where the catalogue is.
+etcd_address=$state/etcd.address
 
 # Prints the pid of a running daemon; fails when it does not run. A pid file outlives a crash and the number may be another program's by
 # now, so that program must be ours and serve this very store.
@@ -29,7 +45,7 @@ daemon_pid() {
     # After a rebuild the kernel calls the file it was started from deleted.
     [[ $(readlink "/proc/$pid/exe" 2>/dev/null) =~ /$program( \(deleted\))?$ ]] || return 1
     mapfile -d '' -t words <"/proc/$pid/cmdline" 2>/dev/null || return 1
-    [[ ${words[1]:-} == serve && ${words[2]:-} == "$(kept_of "$1")" ]] || return 1
+    [[ ${words[1]:-} == serve || ${words[1]:-} == --data-dir ]] && [[ ${words[2]:-} == "$(kept_of "$1")" ]] || return 1
     echo "$pid"
 }
 

@@ -1,14 +1,16 @@
 ## builds, starts a small cluster on this machine, makes a volume and checks it with fio
 ##
-## usage: ./dev up [--single] [--port N] [--size S]
+## usage: ./dev up [--single | --etcd] [--port N] [--size S]
 ##
 ##   --single   one OST alone and a volume on it (ost://), without metadata server and replicas
+##   --etcd     three metadata servers, on an etcd of three servers, in place of one
 ##   --port N   the first port of 127.0.0.1. The metadata server listens on N (default 7700) and has its metrics on N+1; the three OSTs
 ##              listen on N+10, N+12 and N+14, and have their metrics on N+11, N+13 and N+15.
+##              With --etcd the other metadata servers are on N+2 and N+4, etcd on N+16 to N+18, and on N+19 to N+21 among itself.
 ##              With --single the OST listens on N (default 7710), and its metrics are on N+1
 ##   --size S   size of the volume vm1 (default 1G, with --single 2G); each store gets twice as much, and takes that from the disk
 ##
-## The cluster is a metadata server and three OSTs, each of which says that it is a host of its own; vm1 has two replicas. Installs what is
+## The cluster is a metadata server (or, with --etcd, three of them and an etcd) and three OSTs, each of which says that it is a host of its own; vm1 has two replicas. Installs what is
 ## missing from the distribution. Stores, catalogue, logs and pid files are in .dev, or in the folder that RAWSTOR_STATE names. Leaves all
 ## of it running. Run again it starts only what does not run: a daemon that was killed serves its old store again. The verified fio job
 ## overwrites the volume, so it runs only when this call has made the volume.
@@ -16,17 +18,24 @@
 ##   ./dev up
 ##   ./dev up --port 7800
 ##   ./dev up --single
+##   ./dev up --etcd
 ##   RAWSTOR_STATE=/mnt/fast/rawstor ./dev up --size 20G
 
 source .dev.d/daemons.sh
 
 single=
+etcd=
 port=
 size=
 while (($#)); do
     case $1 in
         --single)
             single=yes
+            shift
+            continue
+            ;;
+        --etcd)
+            etcd=yes
             shift
             continue
             ;;
@@ -39,8 +48,16 @@ while (($#)); do
     esac
     shift 2
 done
+[[ -z $single || -z $etcd ]] || usage "--single is one OST without metadata servers, --etcd is three of them; choose one"
+# What is there goes on as it was made.
+if [[ -z $single && -s $etcd_address ]]; then etcd=yes; fi
+if [[ -n $etcd && -e $state/mdt.db ]]; then
+    die "the cluster in $state has its catalogue in a file; remove it with ./dev down --purge, or use another folder and port: RAWSTOR_STATE=/tmp/rawstor ./dev up --etcd --port 7800"
+fi
 if [[ -n $single ]]; then
-    wanted=(ost) others=("${cluster_daemons[@]}") port_file=$single_port port_default=7710 ports=2 size=${size:-2G}
+    wanted=(ost) others=("${shared_daemons[@]}") port_file=$single_port port_default=7710 ports=2 size=${size:-2G}
+elif [[ -n $etcd ]]; then
+    wanted=("${shared_daemons[@]}") others=(ost) port_file=$cluster_port port_default=7700 ports=22 size=${size:-1G}
 else
     wanted=("${cluster_daemons[@]}") others=(ost) port_file=$cluster_port port_default=7700 ports=16 size=${size:-1G}
 fi
@@ -50,10 +67,12 @@ if [[ -n $port ]]; then
 fi
 [[ $size =~ ^([1-9][0-9]*)([KMGT])$ ]] || usage "'$size' is no size: a number with K, M, G or T is expected, such as 20G"
 store_size=$((2 * BASH_REMATCH[1]))${BASH_REMATCH[2]}
-again="./dev up${single:+ --single}"
+again="./dev up${single:+ --single}${etcd:+ --etcd}"
+servers=()
+for name in "${wanted[@]}"; do if [[ $name == mdt* ]]; then servers+=("$name"); fi; done
 
 need_swift
-need_packages "${packages_build[@]}" fio
+need_packages "${packages_build[@]}" ${etcd:+etcd-server} fio
 need_kernel
 if [[ -z $single ]]; then need_product rawstor-mdt; fi
 need_product rawstor-ost
@@ -88,14 +107,30 @@ if any_runs "${wanted[@]}"; then
 elif [[ -z $port && -z $single ]]; then
     port=$before
 fi
+# The servers of etcd know each other by their ports, from the first start on.
+if [[ -n $etcd && -s $etcd_address ]]; then
+    before=$(($(sed 's/^[^,]*:\([0-9]*\),.*/\1/' "$etcd_address") - 16))
+    if [[ -n $port && $port != "$before" ]]; then say "etcd in $state keeps its ports, and all else too: $before; to change them: ./dev down --purge"; fi
+    port=$before
+fi
 port=${port:-$port_default}
 
 # The metrics are on the next one.
 port_of() {
     case $1 in
         ost | mdt) echo "$port" ;;
+        mdt*) echo $((port - 2 + 2 * ${1#mdt})) ;;
+        etcd*) echo $((port + 15 + ${1#etcd})) ;;
         *) echo $((port + 8 + 2 * ${1#ost})) ;;
     esac
+}
+# The other one that it takes: metrics, or where the servers of etcd talk to each other.
+second_port_of() { if [[ $1 == etcd* ]]; then echo $(($(port_of "$1") + 3)); else echo $(($(port_of "$1") + 1)); fi; }
+# All metadata servers, as clients and OSTs name them.
+addresses() {
+    local name list=
+    for name in "${servers[@]}"; do list+=${list:+,}127.0.0.1:$(port_of "$name"); done
+    echo "$list"
 }
 
 # Tells that nobody listens there, without taking a port that is merely winding down for taken: the kernel ends what a killed daemon had
@@ -127,15 +162,32 @@ show_logs() {
     done
 }
 
+# What starts a daemon, in the array `command`.
+command_of() {
+    local name=$1 at metrics other peers=
+    shift
+    at=$(port_of "$name")
+    metrics=$(second_port_of "$name")
+    if [[ $name != etcd* ]]; then
+        command=("$programs/$(program_of "$name")" serve "$(kept_of "$name")" --listen "127.0.0.1:$at" --metrics "127.0.0.1:$metrics" "$@")
+        return
+    fi
+    for other in "${etcd_daemons[@]}"; do peers+=${peers:+,}$other=http://127.0.0.1:$(second_port_of "$other"); done
+    command=(etcd --data-dir "$(kept_of "$name")" --name "$name" --listen-client-urls "http://127.0.0.1:$at"
+        --advertise-client-urls "http://127.0.0.1:$at" --listen-peer-urls "http://127.0.0.1:$metrics"
+        --initial-advertise-peer-urls "http://127.0.0.1:$metrics" --initial-cluster "$peers"
+        --auto-compaction-mode periodic --auto-compaction-retention 1h)
+}
+
 # start NAME OPTION…: serves what is there under that name, and waits until it listens.
 start() {
     local name=$1 at log pid tenths
     shift
     at=$(port_of "$name")
     log=$(log_of "$name")
+    command_of "$name" "$@"
     # A session of its own, so that Ctrl-C here does not reach it.
-    setsid "$programs/$(program_of "$name")" serve "$(kept_of "$name")" --listen "127.0.0.1:$at" --metrics "127.0.0.1:$((at + 1))" "$@" \
-        >>"$log" 2>&1 </dev/null 9>&- &
+    setsid "${command[@]}" >>"$log" 2>&1 </dev/null 9>&- &
     pid=$!
     echo "$pid" >"$(pid_file_of "$name")"
     for ((tenths = 0; tenths < 300; tenths++)); do
@@ -163,11 +215,25 @@ make() {
         die "making $kept failed; the reason is above. If it is the space: choose a smaller volume with --size, or another folder with RAWSTOR_STATE. ./dev down stops what was started"
 }
 
+# make_shared: the catalogue in etcd, unless it is there. It takes a moment until etcd has found itself.
+make_shared() {
+    local tenths answer
+    for ((tenths = 0; tenths < 300; tenths++)); do
+        answer=$("$programs/rawstor-mdt" info "$(kept_of mdt)" 2>&1) && return 0
+        answer=$("$programs/rawstor-mdt" init "$(kept_of mdt)" 2>&1) && say "$answer" && return 0
+        sleep 0.1
+    done
+    die "no catalogue can be made in etcd: $answer; its logs are $state/etcd{1,2,3}.log. ./dev down stops what was started"
+}
+
+# Where the catalogue is, once it is made.
+catalogue=$(kept_of mdt)
+if [[ -n $etcd ]]; then catalogue=$(kept_of etcd1); fi
 # The catalogue is made before the first store: a new one would refuse them, and without the old one their volumes are lost.
-if [[ -z $single && ! -e $(kept_of mdt) ]]; then
-    for name in "${cluster_daemons[@]:1}"; do
+if [[ -z $single && ! -e $catalogue ]]; then
+    for name in ost1 ost2 ost3; do
         [[ ! -e $(kept_of "$name") ]] ||
-            die "the catalogue $(kept_of mdt) is gone, and $(kept_of "$name") belongs to its cluster; put it back, or begin anew with ./dev down --purge"
+            die "the catalogue $catalogue is gone, and $(kept_of "$name") belongs to its cluster; put it back, or begin anew with ./dev down --purge"
     done
 fi
 
@@ -178,7 +244,7 @@ done
 # All of them before the first is started, so that none is left behind alone.
 for name in "${missing[@]}"; do
     at=$(port_of "$name")
-    for p in "$at" "$((at + 1))"; do
+    for p in "$at" "$(second_port_of "$name")"; do
         port_is_free "$p" || {
             other="choose another: $again --port $((port + 100 <= port_max ? port + 100 : port_default))"
             if any_runs "${wanted[@]}"; then other="./dev down, then $other"; fi
@@ -187,6 +253,7 @@ for name in "${missing[@]}"; do
     done
 done
 echo "$port" >"$port_file"
+if [[ -n $etcd ]]; then echo "etcd://127.0.0.1:$((port + 16)),127.0.0.1:$((port + 17)),127.0.0.1:$((port + 18))" >"$etcd_address"; fi
 
 # Prints what is at a key of `rawstor status`.
 status_of_cluster() {
@@ -198,7 +265,7 @@ status_of_cluster() {
 # Prints those OSTs that the metadata server does not know to be up where they are now.
 not_registered() {
     local answer name addresses=()
-    for name in "${cluster_daemons[@]:1}"; do addresses+=("127.0.0.1:$(port_of "$name")=$name"); done
+    for name in ost1 ost2 ost3; do addresses+=("127.0.0.1:$(port_of "$name")=$name"); done
     answer=$("$rawstor" ost ls --json --timeout 5 "rawstor://127.0.0.1:$port" 2>/dev/null) || answer='{"osts": []}'
     python3 - "$answer" "${addresses[@]}" <<'PYTHON'
 import json, sys
@@ -214,16 +281,17 @@ for name in "${missing[@]}"; do
             rm -f "$socket"
             start ost --listen-unix "$socket"
             ;;
-        mdt)
-            make mdt
-            start mdt
+        etcd*) start "$name" ;;
+        mdt*)
+            if [[ -n $etcd ]]; then make_shared; else make mdt; fi
+            start "$name"
             ;;
         *)
             if [[ ! -e $(kept_of "$name") ]]; then
                 id=$(status_of_cluster cluster) || die "the metadata server does not tell its cluster; its log is $(log_of mdt)"
                 make "$name" --size "$store_size" --cluster "$id"
             fi
-            start "$name" --mdt "127.0.0.1:$port" --domain "room/rack/host${name#ost}"
+            start "$name" --mdt "$(addresses)" --domain "room/rack/host${name#ost}"
             ;;
     esac
 done
@@ -239,7 +307,7 @@ if [[ -z $single ]]; then
         fi
         sleep 0.2
     done
-    url=rawstor://127.0.0.1:$port/vm1
+    url=rawstor://$(addresses)/vm1
     create=(--replicas 2)
 else
     url=ost://127.0.0.1:$port/vm1
@@ -289,6 +357,12 @@ else
     say "the volume vm1 was there before; it is not overwritten with a test"
 fi
 
+others_text="mdt.pid is the metadata server, ost2.pid and ost3.pid the others"
+server_metrics="$((port + 1)) (metadata server)"
+if [[ -n $etcd ]]; then
+    others_text="mdt.pid, mdt2.pid and mdt3.pid are the metadata servers, etcd1.pid to etcd3.pid etcd"
+    server_metrics="$((port + 1)), $((port + 3)), $((port + 5)) (metadata servers)"
+fi
 if [[ -n $single ]]; then
     cat <<TEXT
 
@@ -302,14 +376,14 @@ else
 
 The volume is  $url
                two replicas, on different OSTs of the three
-look           $rawstor status rawstor://127.0.0.1:$port
+look           $rawstor status rawstor://$(addresses)
 work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
                    --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
 break          kill -9 \$(cat $(printf %q "$(pid_file_of ost1)"))
                The work goes on; ./dev up starts the OST again, and the work, or rawstor volume recover $url,
-               brings its copies up to date. mdt.pid is the metadata server, ost2.pid and ost3.pid the others
-metrics        http://127.0.0.1:PORT/metrics, PORT $((port + 1)) (metadata server), $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)
-logs           $state/{mdt,ost1,ost2,ost3}.log
+               brings its copies up to date. $others_text
+metrics        http://127.0.0.1:PORT/metrics, PORT $server_metrics, $((port + 11)), $((port + 13)), $((port + 15)) (OSTs)
+logs           $state/{$(IFS=,; echo "${wanted[*]}")}.log
 TEXT
 fi
 cat <<TEXT

@@ -53,6 +53,16 @@ public enum Limits {
     public static let writerPingInterval = Interval.seconds(2)
     /// One that is silent for this long gives way to the next who opens the volume.
     public static let writerSilenceMax = Interval.seconds(8)
+    /// A metadata server of several says so in the catalogue this often.
+    public static let serverBeatInterval = Interval.seconds(2)
+    /// It stops to work on objects when it could not, for this long since the last time that it began to.
+    public static let serverTenure = Interval.seconds(6)
+    /// For one request of a metadata server to an OST.
+    public static let serverRequestDeadline = Interval.seconds(10)
+    /// After this long without it another one takes over its work.
+    public static let serverSilenceMax = Interval.seconds(20)
+    /// And after this long it is forgotten.
+    public static let serverMemory = Interval.seconds(3600)
 
     // Memory of an OST beside its map
     public static let memoryForBuffers = 64 << 20
@@ -105,6 +115,13 @@ public enum Limits {
     public static let metaPageBytesMax = 4 << 20
     /// Calls under way.
     public static let metaCallsMax = 1024
+    /// To connect to one server of etcd, and for one request to it.
+    public static let etcdConnectTimeout = Interval.seconds(1)
+    public static let etcdRequestTimeout = Interval.seconds(2)
+    /// A call, with its time in the queue and all servers that are asked.
+    public static let etcdCallTimeout = Interval.seconds(8)
+    /// The largest read there may be, in the letters of base64, and what stands around them.
+    public static let etcdAnswerBytesMax = 192 << 20
 
     public static func check() {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
@@ -122,6 +139,12 @@ public enum Limits {
         invariant(
             heartbeatInterval < heartbeatTimeout && writerPingInterval < writerSilenceMax,
             "a lost heartbeat or ping is no silence")
+        invariant(serverBeatInterval < serverTenure && serverBeatInterval < writerSilenceMax, "a lost sign of life is no silence")
+        invariant(
+            serverTenure.nanoseconds + serverRequestDeadline.nanoseconds < serverSilenceMax.nanoseconds,
+            "the last request of a server that was cut off has ended when another one takes over")
         invariant(metaKeyBytesMax + metaValueBytesMax <= metaTransactionBytesMax, "the largest entry fits a transaction")
+        invariant(
+            etcdConnectTimeout < etcdRequestTimeout && etcdRequestTimeout < etcdCallTimeout, "a silent server leaves time for the next one")
     }
 }

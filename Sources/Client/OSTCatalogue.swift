@@ -14,6 +14,8 @@ public final class OSTCatalogue: Catalogue {
     private let expected: ExpectedStore?
     private var connection: ControlConnection?
     private var isBusy = false
+    /// Asked in the moment in which a request would be sent, after whatever waiting; a request that it refuses is not.
+    public var mayAsk: () throws(Failure) -> Void = {}
 
     /// The disk that must be served there: an identity, and how often it was mounted at least.
     public struct ExpectedStore: Hashable, Sendable {
@@ -140,6 +142,7 @@ public final class OSTCatalogue: Catalogue {
                 throw error
             }
         }
+        try mayAsk()
         return try await connection.exchange(header, body, deadline: end).1
     }
 }

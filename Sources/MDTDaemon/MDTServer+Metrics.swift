@@ -29,7 +29,7 @@ extension MDTServer {
         text.single("connections", "gauge", "Connections now.", UInt64(connectionCount))
         text.single("writers", "gauge", "Volumes with a writer's session.", UInt64(writers.count))
         text.single("osts_alive", "gauge", "OSTs heard of lately.", UInt64(heard.keys.count { isAlive($0) }))
-        text.single("store_up", "gauge", "1 while the catalogue can be read and written.", trouble == nil ? 1 : 0)
+        text.single("store_up", "gauge", "1 while the catalogue can be read and written.", trouble == nil && catalogue.isReachable ? 1 : 0)
         return text.text
     }
 }

@@ -10,7 +10,7 @@ extension MDTServer {
 
     /// Calls one OST, at the first of its addresses that answers with its store.
     private func call(
-        _ store: Identifier, _ deadline: Instant, _ body: (OSTCatalogue) async throws(Failure) -> Void
+        _ store: Identifier, for volume: Identifier, _ deadline: Instant, _ body: (OSTCatalogue) async throws(Failure) -> Void
     ) async throws(Failure) {
         guard let record = try await catalogue.osts([store])[store] else {
             throw Failure(.unreachable, "OST \(store) has never registered; start it with --mdt")
@@ -34,6 +34,7 @@ extension MDTServer {
             let ost = OSTCatalogue(
                 world, endpoint, cluster: catalogue.cluster, expecting: expected, deadline: min(deadline - world.now, options.ostDeadline))
             defer { ost.close() }
+            ost.mayAsk = { [unowned self] () throws(Failure) in try checkInHand(volume) }
             do throws(Failure) {
                 return try await body(ost)
             } catch {
@@ -49,14 +50,15 @@ extension MDTServer {
 
     /// Calls all of them at once; those that failed, in the order of their stores.
     private func callAll(
-        _ stores: [Identifier], _ deadline: Instant, _ body: @escaping (Identifier, OSTCatalogue) async throws(Failure) -> Void
+        _ stores: [Identifier], for volume: Identifier, _ deadline: Instant,
+        _ body: @escaping (Identifier, OSTCatalogue) async throws(Failure) -> Void
     ) async -> (done: Set<Identifier>, failures: [Failure]) {
         let countdown = Countdown(stores.count)
         let results = Results()
         for store in stores {
             world.spawn { [self] in
                 do throws(Failure) {
-                    try await call(store, deadline) { ost throws(Failure) in try await body(store, ost) }
+                    try await call(store, for: volume, deadline) { ost throws(Failure) in try await body(store, ost) }
                     results.done.insert(store)
                 } catch {
                     results.failures[store] = error
@@ -77,7 +79,8 @@ extension MDTServer {
         object.generation = 0
         object.map = 0
         let wanted = object
-        let (_, failures) = await callAll(volume.stores, deadline) { _, ost throws(Failure) in try await ost.create(wanted) }
+        let (_, failures) = await callAll(volume.stores, for: volume.id, deadline) { _, ost throws(Failure) in try await ost.create(wanted)
+        }
         return failures.first.map { Failure($0.status, "'\(volume.object.name)' was not created: \($0.detail)") }
     }
 
@@ -98,14 +101,14 @@ extension MDTServer {
         var failure: Failure?
         while gone.isEmpty, let store = left.first {
             left.removeFirst()
-            let (done, failures) = await callAll([store], deadline, remove)
+            let (done, failures) = await callAll([store], for: volume.id, deadline, remove)
             gone = done
             failure = failures.first ?? failure
             if failures.first?.status == .busy, volume.unremoved == volume.stores { break }
         }
         let isOpen = gone.isEmpty && failure?.status == .busy
         if !isOpen {
-            let (done, failures) = await callAll(left, deadline, remove)
+            let (done, failures) = await callAll(left, for: volume.id, deadline, remove)
             gone.formUnion(done)
             // Later it is never `busy`, for the caller: a part is gone.
             if let first = failures.first { failure = Failure(.unreachable, first.detail) }
@@ -121,7 +124,7 @@ extension MDTServer {
         let name = "\(volume.id)"
         let bytes = volume.objectBytes
         let cuts = Dictionary(uniqueKeysWithValues: volume.unresized.map { ($0.store, $0.cut) })
-        let (done, failures) = await callAll(volume.unresized.map(\.store), deadline) { store, ost throws(Failure) in
+        let (done, failures) = await callAll(volume.unresized.map(\.store), for: volume.id, deadline) { store, ost throws(Failure) in
             if let cut = cuts[store], cut < bytes, try await ost.stat(name).object.bytes > cut { try await ost.resize(name, bytes: cut) }
             try await ost.resize(name, bytes: bytes)
         }
@@ -141,9 +144,10 @@ extension MDTServer {
             counters.workFailed += 1
             return world.log(.error, "the catalogue cannot be read", [LogField("reason", error.detail)])
         }
-        for id in ids where !isStopped && inHand.insert(id).inserted {
+        for id in ids where !isStopped {
             do throws(Failure) {
-                try await finish(try await catalogue.volume(id))
+                // What others have in hand is theirs.
+                _ = try await withHand(on: id) { () throws(Failure) in try await finish(try await catalogue.volume(id)) }
             } catch {
                 // Removed meanwhile: that is what was to be done.
                 if error.status != .notFound {
@@ -152,7 +156,6 @@ extension MDTServer {
                     world.log(.debug, "a volume stays unfinished", [LogField("id", id), LogField("reason", error.detail)])
                 }
             }
-            inHand.remove(id)
         }
     }
 
@@ -161,7 +164,7 @@ extension MDTServer {
         switch volume.state {
         case .creating:
             // Nobody waits for it any more: it is in no hands here, and a server that was here before is gone.
-            let undone = try await catalogue.beginRemoval(volume.id)
+            let undone = try await catalogue.cancelCreation(volume.id)
             world.log(.warning, "undoing a creation", [LogField("volume", volume.object.name), LogField("id", volume.id)])
             try await finish(undone)
         case .removing:

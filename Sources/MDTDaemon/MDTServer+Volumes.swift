@@ -1,5 +1,6 @@
 import Base
 import Environment
+import MetaStore
 import Metadata
 import Wire
 
@@ -13,14 +14,16 @@ extension MDTServer {
         let volume =
             request.id == .zero ? try await catalogue.volume(named: request.name) : try await catalogue.volume(request.id)
         try volume.checkUsable()
-        let notes = VolumeMapNotes(hasWriter: writers[volume.id] != nil, level: volume.level, unresized: volume.unresized.count)
+        let hasWriter = try await hasWriter([volume.id]).contains(volume.id)
+        let notes = VolumeMapNotes(hasWriter: hasWriter, level: volume.level, unresized: volume.unresized.count)
         return (try await map(of: volume), notes)
     }
 
     func list(_ request: NameRequest) async throws(Failure) -> VolumeListReply {
         if !request.name.isEmpty { try ObjectRecord.check(name: request.name) }
         let volumes = try await catalogue.volumes(after: request.name, limit: VolumeListReply.countMax)
-        return VolumeListReply(volumes: volumes.map { $0.summary(hasWriter: writers[$0.id] != nil) })
+        let written = try await hasWriter(volumes.map(\.id))
+        return VolumeListReply(volumes: volumes.map { $0.summary(hasWriter: written.contains($0.id)) })
     }
 
     // Writing
@@ -31,15 +34,24 @@ extension MDTServer {
         guard request.flags.contains(.write) else { return try await map(of: volume) }
         if generation != 0 {
             try volume.check(generation: generation)
+            if catalogue.isShared { try await catalogue.resume(volume.id, generation: generation, as: record(of: connection)) }
             writers[volume.id] = WriterSession(connection: connection, generation: generation)
             return try await map(of: volume)
         }
-        if !request.flags.contains(.force) { try await waitForNoWriter(volume, but: connection, retrying: request.nonce) }
+        let isForced = request.flags.contains(.force)
+        var replaced = MetaRevision.none
+        if !isForced {
+            replaced = try await waitForNoWriter(volume, but: connection, retrying: request.nonce)
+        }
         // Before the generation is raised: who comes in between finds somebody.
         let before = writers[volume.id]
         writers[volume.id] = WriterSession(connection: connection, generation: .max)
         do throws(Failure) {
-            let opened = try await catalogue.open(volume.id, nonce: request.nonce)
+            let opened =
+                catalogue.isShared
+                ? try await catalogue.open(
+                    volume.id, nonce: request.nonce, as: record(of: connection), replacing: replaced, isForced: isForced)
+                : try await catalogue.open(volume.id, nonce: request.nonce)
             if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
             world.log(
                 .info, "volume opened for writing",
@@ -54,9 +66,23 @@ extension MDTServer {
         }
     }
 
+    /// Until no server has the session of another writer; which one of those in the catalogue may be replaced.
+    private func waitForNoWriter(
+        _ volume: VolumeRecord, but connection: MDTConnection, retrying nonce: Identifier
+    ) async throws(Failure) -> MetaRevision {
+        try await waitForNoWriterHere(volume, but: connection, retrying: nonce)
+        guard catalogue.isShared else { return .none }
+        let replaced = try await waitForNoWriterElsewhere(volume, retrying: nonce)
+        // It may have come here from there.
+        try await waitForNoWriterHere(volume, but: connection, retrying: nonce)
+        return replaced
+    }
+
     /// Until the session of another writer has ended. One that is alive makes this `busy`: it says something every few seconds, or is in
     /// the middle of a request. One that stays silent is gone.
-    private func waitForNoWriter(_ volume: VolumeRecord, but connection: MDTConnection, retrying nonce: Identifier) async throws(Failure) {
+    private func waitForNoWriterHere(
+        _ volume: VolumeRecord, but connection: MDTConnection, retrying nonce: Identifier
+    ) async throws(Failure) {
         let asked = world.now
         while let session = writers[volume.id], session.connection !== connection {
             let other = session.connection
@@ -130,22 +156,22 @@ extension MDTServer {
     func create(_ request: VolumeCreateRequest, _ deadline: Instant) async throws(Failure) -> VolumeMap {
         try await waitForOSTs(deadline)
         let volume = try await catalogue.place(request, maker: identity) { isAlive($0) }
-        inHand.insert(volume.id)
-        defer { inHand.remove(volume.id) }
-        do throws(Failure) {
-            try await catalogue.begin(volume)
-            if let failure = await makeObjects(volume, deadline) { throw failure }
-            let made = try await catalogue.finish(volume.id, maker: identity)
-            world.log(
-                .info, "volume created",
-                [
-                    LogField("volume", made.object.name), LogField("id", made.id), LogField("bytes", made.object.bytes),
-                    LogField("members", made.members), LogField("placements", made.placementCount), LogField("osts", made.stores.count),
-                ])
-            return try await map(of: made)
-        } catch {
-            await undo(volume)
-            throw error
+        return try await inHand(volume) { () throws(Failure) in
+            do throws(Failure) {
+                try await catalogue.begin(volume)
+                if let failure = await makeObjects(volume, deadline) { throw failure }
+                let made = try await catalogue.finish(volume.id, maker: identity)
+                world.log(
+                    .info, "volume created",
+                    [
+                        LogField("volume", made.object.name), LogField("id", made.id), LogField("bytes", made.object.bytes),
+                        LogField("members", made.members), LogField("placements", made.placementCount), LogField("osts", made.stores.count),
+                    ])
+                return try await map(of: made)
+            } catch {
+                await undo(volume)
+                throw error
+            }
         }
     }
 
@@ -153,7 +179,7 @@ extension MDTServer {
     /// one that is being made, in nobody's hands.
     private func undo(_ volume: VolumeRecord) async {
         do throws(Failure) {
-            _ = try await catalogue.beginRemoval(volume.id)
+            _ = try await catalogue.cancelCreation(volume.id)
         } catch {
             // It was not even begun.
             if error.status != .notFound {
@@ -167,23 +193,23 @@ extension MDTServer {
     func remove(_ request: NameRequest, _ connection: MDTConnection, _ deadline: Instant) async throws(Failure) {
         let volume = try await catalogue.volume(named: request.name)
         try volume.checkUsable()
-        try await waitForNoWriter(volume, but: connection, retrying: .zero)
+        _ = try await waitForNoWriter(volume, but: connection, retrying: .zero)
         try await waitForOSTs(deadline)
-        try takeInHand(volume)
-        defer { inHand.remove(volume.id) }
-        let leaving = try await catalogue.beginRemoval(volume.id)
-        world.log(.info, "removing a volume", [LogField("volume", leaving.object.name), LogField("id", leaving.id)])
-        do throws(Failure) {
-            try await removeObjects(leaving, deadline)
-        } catch {
-            guard error.status == .busy else {
-                // What is left goes when its OSTs are back.
-                wakeWork()
-                return
+        try await inHand(volume) { () throws(Failure) in
+            let leaving = try await catalogue.beginRemoval(volume.id)
+            world.log(.info, "removing a volume", [LogField("volume", leaving.object.name), LogField("id", leaving.id)])
+            do throws(Failure) {
+                try await removeObjects(leaving, deadline)
+            } catch {
+                guard error.status == .busy else {
+                    // What is left goes when its OSTs are back.
+                    wakeWork()
+                    return
+                }
+                // Somebody has it open, and nothing is gone yet.
+                try await catalogue.cancelRemoval(volume.id, by: identity)
+                throw error
             }
-            // Somebody has it open, and nothing is gone yet.
-            try await catalogue.cancelRemoval(volume.id)
-            throw error
         }
     }
 
@@ -191,26 +217,27 @@ extension MDTServer {
         let volume = try await catalogue.volume(named: request.name)
         try volume.checkUsable()
         try await waitForOSTs(deadline)
-        try takeInHand(volume)
-        defer { inHand.remove(volume.id) }
-        var changing = try await catalogue.beginResize(volume.id, to: bytes)
-        let failures = try await resizeObjects(&changing, deadline)
-        if changing.object.bytes != bytes {
-            _ = try await catalogue.cancelResize(volume.id, number: changing.resizes)
-            wakeWork()
-            let why = failures.first ?? Failure(.unreachable, "not all OSTs have answered")
-            throw Failure(
-                why.status, "'\(volume.object.name)' keeps its \(volume.object.bytes) bytes, since it cannot grow everywhere: \(why.detail)"
-            )
+        return try await inHand(volume) { () throws(Failure) in
+            var changing = try await catalogue.beginResize(volume.id, to: bytes)
+            let failures = try await resizeObjects(&changing, deadline)
+            if changing.object.bytes != bytes {
+                _ = try await catalogue.cancelResize(volume.id, number: changing.resizes)
+                wakeWork()
+                let why = failures.first ?? Failure(.unreachable, "not all OSTs have answered")
+                throw Failure(
+                    why.status,
+                    "'\(volume.object.name)' keeps its \(volume.object.bytes) bytes, since it cannot grow everywhere: \(why.detail)")
+            }
+            world.log(.info, "volume resized", [LogField("volume", volume.object.name), LogField("bytes", bytes)])
+            return try await map(of: changing)
         }
-        world.log(.info, "volume resized", [LogField("volume", volume.object.name), LogField("bytes", bytes)])
-        return try await map(of: changing)
     }
 
-    private func takeInHand(_ volume: VolumeRecord) throws(Failure) {
-        guard inHand.insert(volume.id).inserted else {
+    private func inHand<Value>(_ volume: VolumeRecord, _ body: () async throws(Failure) -> Value) async throws(Failure) -> Value {
+        guard let value = try await withHand(on: volume.id, body) else {
             throw Failure(.busy, "'\(volume.object.name)' is just being changed; try again in a moment")
         }
+        return value
     }
 }
 

@@ -20,7 +20,7 @@ public final class MDTServer {
         /// How often unfinished work is looked for, beside the occasions on which it is known to have become possible.
         public var workInterval = Interval.seconds(5)
         /// For one request to one OST.
-        public var ostDeadline = Interval.seconds(10)
+        public var ostDeadline = Limits.serverRequestDeadline
 
         public init() {}
     }
@@ -46,8 +46,9 @@ public final class MDTServer {
     var heard: [Identifier: Heard] = [:]
     /// The sessions of writers, by volume.
     var writers: [Identifier: WriterSession] = [:]
-    /// Volumes whose objects a task is at.
-    var inHand: Set<Identifier> = []
+    /// Volumes whose objects a task is at, with the tenure in which it began.
+    var inHand: [Identifier: UInt64] = [:]
+    var sharing = Sharing()
     public internal(set) var counters = MDTCounters()
     private var listeners: [ListenerID] = []
     private var connections: [MDTConnection] = []
@@ -69,6 +70,10 @@ public final class MDTServer {
         clock = WorkClock(world)
         backgroundTasks = 1
         world.spawn { await self.finishWork() }
+        if catalogue.isShared {
+            backgroundTasks += 1
+            world.spawn { await self.keepSharing() }
+        }
     }
 
     public var connectionCount: Int { connections.count }
@@ -115,7 +120,11 @@ public final class MDTServer {
     private func serve(_ connection: MDTConnection) async {
         let reason = await connection.serve()
         connections.removeAll { $0 === connection }
-        for (volume, session) in writers where session.connection === connection { writers[volume] = nil }
+        let record = record(of: connection)
+        for (volume, session) in writers.sorted(by: { $0.key < $1.key }) where session.connection === connection {
+            writers[volume] = nil
+            if catalogue.isShared { world.spawn { await self.dropWriter(record, of: volume) } }
+        }
         for (store, entry) in heard where entry.connection === connection { heard[store]?.connection = nil }
         world.log(.debug, "connection ended", [LogField("connection", connection.number), LogField("reason", reason)])
         resumeDrainWaiter()
@@ -131,6 +140,10 @@ public final class MDTServer {
             await finishAll()
             await clock.wait(until: world.now + options.workInterval)
         }
+        endTask()
+    }
+
+    func endTask() {
         backgroundTasks -= 1
         resumeDrainWaiter()
     }
@@ -160,6 +173,8 @@ public final class MDTServer {
         }
         await suspend(while: { !isDrained }) { drainWaiter = $0 }
         deadline.close()
+        // With something under way it is rather taken for dead, after a while.
+        if catalogue.isShared, !isOverdue { await leaveSharing() }
         world.log(.info, "stopped", [LogField("connections", connections.count)])
     }
 

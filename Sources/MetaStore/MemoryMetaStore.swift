@@ -47,6 +47,8 @@ public final class MemoryMetaStore: MetaStore, @unchecked Sendable {
     private let operations: Operations
     private let calls = MetaCalls()
 
+    public var isShared: Bool { contents.isShared }
+
     private init(_ contents: MemoryMetaContents, _ world: any World) throws(Failure) {
         if contents.owner != nil { throw Failure(.busy, "the catalogue in memory is open in another process; end that first") }
         self.contents = contents

@@ -31,6 +31,8 @@ import Base
 ///
 /// The same rules hold for etcd: a revision is its `mod_revision`, conditions are compares of it, and its limits are above ours.
 public protocol MetaStore: AnyObject, Sendable {
+    /// Whether other processes may have it open too, as with a server.
+    var isShared: Bool { get }
     /// The values of these keys, in their order; `nil` for one that is absent.
     func read(_ keys: [MetaKey]) async throws(Failure) -> MetaSnapshot
     /// Keys that begin with `prefix` (empty: all) and come behind `after`, in order. A page ends at `limit`, or before when it is large.

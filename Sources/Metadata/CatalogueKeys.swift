@@ -9,6 +9,9 @@ import Wire
 ///     volume/ID        the volume: record, states, table of placements
 ///     work/ID          there exactly while objects of that volume are still to be made, removed or resized
 ///     ost/STORE        an OST, as it registered last
+///     server/ID        a metadata server, of several
+///     writer/ID        at which of them that volume's writer has its session
+///     hand/ID          which of them works on that volume's objects
 ///
 /// Identifiers are their 16 bytes, most significant first: younger volumes sort behind older ones.
 enum CatalogueKeys {
@@ -17,10 +20,16 @@ enum CatalogueKeys {
     static let work: MetaKey = "work/"
     static let osts: MetaKey = "ost/"
 
+    static let servers: MetaKey = "server/"
+
     static func name(_ name: String) -> MetaKey { names + MetaKey(name) }
     static func volume(_ id: Identifier) -> MetaKey { "volume/" + MetaKey(id.bytes) }
     static func work(_ id: Identifier) -> MetaKey { work + MetaKey(id.bytes) }
     static func ost(_ store: Identifier) -> MetaKey { osts + MetaKey(store.bytes) }
+
+    static func server(_ id: Identifier) -> MetaKey { servers + MetaKey(id.bytes) }
+    static func writer(_ id: Identifier) -> MetaKey { "writer/" + MetaKey(id.bytes) }
+    static func hand(_ id: Identifier) -> MetaKey { "hand/" + MetaKey(id.bytes) }
 
     /// The identifier that a key ends with.
     static func identifier(of key: MetaKey, behind prefix: MetaKey) throws(Failure) -> Identifier {

@@ -101,9 +101,14 @@ extension ClusterCatalogue {
         try await change(id) { volume throws(Failure) in volume.beginRemoval() }
     }
 
-    /// It is as it was before, if its name is still free.
-    public func cancelRemoval(_ id: Identifier) async throws(Failure) {
-        _ = try await change(id) { volume throws(Failure) in volume.cancelRemoval() }
+    /// The same for a volume whose objects are still being made; one that is ready stays so.
+    public func cancelCreation(_ id: Identifier) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in volume.cancelCreation() }
+    }
+
+    /// It is as it was before, if its name is still free, and if `holder` still has it in hand: another server may be removing objects.
+    public func cancelRemoval(_ id: Identifier, by holder: Identifier) async throws(Failure) {
+        _ = try await change(id, holder: holder) { volume throws(Failure) in volume.cancelRemoval() }
     }
 
     /// These OSTs do not have the object any more. With the last of them the record goes.
@@ -147,15 +152,16 @@ extension ClusterCatalogue {
 
     // One change of one volume
 
-    private func find(_ id: Identifier) async throws(Failure) -> (volume: VolumeRecord, value: MetaValue) {
+    func find(_ id: Identifier) async throws(Failure) -> (volume: VolumeRecord, value: MetaValue) {
         let key = CatalogueKeys.volume(id)
         guard let value = try await store.read(key) else { throw Failure(.notFound, "there is no volume of the id \(id)") }
         return (try VolumeRecord(value, of: key), value)
     }
 
     /// Reads the volume, lets `body` change it, and puts it with all that goes with its state: its name and its entry of work.
+    /// With a `holder`, only while that server has it in hand, where there are several.
     private func change(
-        _ id: Identifier, _ body: (inout VolumeRecord) throws(Failure) -> Bool
+        _ id: Identifier, holder: Identifier? = nil, _ body: (inout VolumeRecord) throws(Failure) -> Bool
     ) async throws(Failure) -> VolumeRecord {
         let key = CatalogueKeys.volume(id)
         return try await transact { () throws(Failure) in
@@ -167,6 +173,7 @@ extension ClusterCatalogue {
                 "'\(after.object.name)' goes back from \(before.object.generation), \(before.object.map)")
             do throws(Failure) { try after.checkInvariants() } catch { unreachable("a change breaks the volume: \(error.detail)") }
             var conditions = [MetaCondition.unchanged(key, since: value)]
+            if isShared, let holder { conditions.append(try await hand(on: id, of: holder)) }
             var changes = [MetaChange]()
             if before.state == .removing, after.state != .removing || after.unremoved.isEmpty {
                 changes += try await endOfRemoval(after, &conditions)
@@ -176,6 +183,7 @@ extension ClusterCatalogue {
             let isGone = after.state == .removing && after.unremoved.isEmpty
             changes.append(isGone ? .delete(key) : .put(key, after.value))
             changes.append(isGone ? .delete(CatalogueKeys.work(id)) : work(after))
+            if isGone { changes.append(.delete(CatalogueKeys.writer(id))) }
             return .commit(MetaTransaction(if: conditions, changes), after)
         }
     }

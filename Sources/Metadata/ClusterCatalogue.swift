@@ -18,6 +18,10 @@ public final class ClusterCatalogue: @unchecked Sendable {
     private let operations: Operations
     /// The disk of the store has failed: it answers nothing more until it is opened anew.
     public private(set) var storeFailure: Failure?
+    /// Whether the last call of the store had an answer.
+    public private(set) var isReachable = true
+    /// Whether other servers may serve the same catalogue.
+    public var isShared: Bool { store.isShared }
 
     /// How long a call goes on trying. Beyond, its outcome is not known; who asked asks again.
     static let patience = Interval.seconds(10)
@@ -73,9 +77,13 @@ public final class ClusterCatalogue: @unchecked Sendable {
             let obstacle: Failure
             do throws(Failure) {
                 switch try await attempt() {
-                case .done(let value): return value
+                case .done(let value):
+                    isReachable = true
+                    return value
                 case .commit(let transaction, let value):
-                    switch try await store.commit(transaction) {
+                    let outcome = try await store.commit(transaction)
+                    isReachable = true
+                    switch outcome {
                     case .committed: return value
                     case .conflict(let key):
                         world.mark("metadata: conflict")
@@ -85,6 +93,7 @@ public final class ClusterCatalogue: @unchecked Sendable {
             } catch {
                 if error.status == .diskFailed { storeFailure = error }
                 guard error.isTransient else { throw error }
+                isReachable = false
                 world.mark("metadata: unknown outcome")
                 obstacle = error
             }

@@ -246,6 +246,11 @@ public struct VolumeRecord: CatalogueValue {
         return true
     }
 
+    /// What was made of it is removed; not if all of it was made after all.
+    mutating func cancelCreation() -> Bool {
+        state == .creating && beginRemoval()
+    }
+
     mutating func beginRemoval() -> Bool {
         guard state != .removing else { return false }
         state = .removing

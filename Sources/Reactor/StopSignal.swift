@@ -10,6 +10,8 @@ public final class StopSignal: CompletionSink {
         try reactor.onSignal([2, 15], Ticket(reactor.attach(self), 0))
     }
 
+    public var hasCome: Bool { number != nil }
+
     /// As if one had come.
     public func give() { completed(0, result: 0) }
 

@@ -1,4 +1,5 @@
 import Base
+import Blocking
 import CSQLite
 
 /// One connection to one database file, and what its errors mean. Knows nothing of tables.

@@ -1,4 +1,5 @@
 import Base
+import Blocking
 import Environment
 import MetaStore
 
@@ -9,14 +10,16 @@ import MetaStore
 public final class SQLiteMetaStore: MetaStore, @unchecked Sendable {
     public let path: String
     private let world: any World
-    private let thread: StoreThread
+    private let thread: BlockingThread
     private let file: CatalogueFile
     private let calls = MetaCalls()
+
+    public var isShared: Bool { false }
 
     private init(_ path: String, _ world: any World) throws(Failure) {
         self.path = path
         self.world = world
-        thread = try StoreThread()
+        thread = try BlockingThread()
         file = CatalogueFile(path)
     }
 

@@ -3,7 +3,6 @@ import Base
 import Environment
 import Metadata
 import Reactor
-import SQLiteStore
 
 /// Runs a command to its end and returns the exit code.
 func run(_ command: ParsedCommand) -> Int32 {
@@ -48,7 +47,7 @@ private var quietly: ReactorOptions {
 }
 
 private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
-    let path = command.positionals[0]
+    let place = try Store(command)
     var wanted: Identifier?
     if let text = command.value("cluster") {
         guard let cluster = Identifier(text: text), cluster != .zero else {
@@ -59,19 +58,19 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
     return try inWorld(quietly) { reactor throws(Failure) in
         let cluster =
             wanted ?? Identifier(wallClockMilliseconds: reactor.wallClockMilliseconds, random: (reactor.random(), reactor.random()))
-        let store = try await SQLiteMetaStore.create(path, in: reactor)
+        let store = try await place.create(in: reactor)
         _ = try await ClusterCatalogue.create(in: store, reactor, cluster: cluster)
         await store.close()
-        print("made a catalogue on \(path), cluster \(cluster)")
+        print("made a catalogue on \(place), cluster \(cluster)")
         return ExitStatus.well
     }
 }
 
 private func info(_ command: ParsedCommand) throws(Failure) -> Int32 {
-    let path = command.positionals[0]
+    let place = try Store(command)
     let wantsJson = command.has("json")
     return try inWorld(quietly) { reactor throws(Failure) in
-        let store = try await SQLiteMetaStore.open(path, in: reactor)
+        let store = try await place.open(in: reactor)
         let catalogue = try await ClusterCatalogue.open(store, reactor)
         var (volumes, bytes, degraded) = (0, UInt64(0), 0)
         var last = ""

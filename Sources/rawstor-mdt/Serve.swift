@@ -3,19 +3,19 @@ import Base
 import Daemon
 import Environment
 import MDTDaemon
+import MetaStore
 import Metadata
 import Reactor
-import SQLiteStore
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
-    var path: String
+    var store: Store
     var endpoints: [Endpoint] = []
     var metrics: Endpoint?
     var logLevel = LogLevel.info
 
     init(_ command: ParsedCommand) throws(Failure) {
-        path = command.positionals[0]
+        store = try Store(command)
         let allowsNetwork = command.has("insecure-network")
         for text in command.values("listen") { endpoints.append(try ListenAddress.parse(text)) }
         if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7700)] }
@@ -39,15 +39,8 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // First of all: signals that come while the catalogue is opened wait for their turn.
     let signal = try StopSignal(reactor)
     let operations = Operations(reactor)
-    let store = try await operations.patiently { () throws(Failure) in try await SQLiteMetaStore.open(options.path, in: reactor) }
-    let catalogue: ClusterCatalogue
-    do throws(Failure) {
-        catalogue = try await ClusterCatalogue.open(store, reactor)
-    } catch {
-        await store.close()
-        throw error
-    }
-    reactor.log(.info, "serving", [LogField("path", options.path), LogField("cluster", catalogue.cluster)])
+    guard let (store, catalogue) = try await open(options.store, reactor, operations, unless: signal) else { return ExitStatus.well }
+    reactor.log(.info, "serving", [LogField("catalogue", options.store), LogField("cluster", catalogue.cluster)])
     var serverOptions = MDTServer.Options()
     serverOptions.software = "rawstor-mdt \(softwareVersion)"
     let server = MDTServer(world: reactor, catalogue: catalogue, options: serverOptions)
@@ -69,4 +62,27 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     await server.stop()
     await store.close()
     return server.trouble == nil ? ExitStatus.well : ExitStatus.failure
+}
+
+/// Waits for etcd, as the server would if it had been there already: after a loss of power everywhere it comes when most of it has come.
+/// Nil when a signal comes before.
+private func open(
+    _ place: Store, _ reactor: Reactor, _ operations: Operations, unless signal: StopSignal
+) async throws(Failure) -> (any MetaStore, ClusterCatalogue)? {
+    while !signal.hasCome {
+        do throws(Failure) {
+            let store = try await operations.patiently { () throws(Failure) in try await place.open(in: reactor) }
+            do throws(Failure) {
+                return (store, try await ClusterCatalogue.open(store, reactor))
+            } catch {
+                await store.close()
+                throw error
+            }
+        } catch {
+            guard error.status == .unreachable else { throw error }
+        }
+        let next = reactor.now + .seconds(2)
+        while !signal.hasCome, reactor.now < next { await operations.sleep(.milliseconds(50)) }
+    }
+    return nil
 }

@@ -8,43 +8,59 @@ enum ExitStatus {
     static let damaged: Int32 = 3
 }
 
-private let path = CommandSyntax.Positional("PATH", "The catalogue: a file of SQLite, with PATH-wal beside it.")
+private let store = CommandSyntax.Positional(
+    "CATALOGUE",
+    "The path of a file of SQLite, with PATH-wal beside it; or for several metadata servers etcd://HOST:PORT[,HOST:PORT…][/NAME], and "
+        + "etcd+tls:// where etcd wants encryption.")
+
+private let trust: [CommandSyntax.Option] = [
+    .value("store-ca", "FILE", "For etcd+tls://: who has signed etcd's certificates; by default whom the system trusts."),
+    .value("store-cert", "FILE", "For etcd+tls://: the certificate that etcd is shown."),
+    .value("store-key", "FILE", "For etcd+tls://: the key of that certificate."),
+]
+private let servers = "etcd://mds1:2379,mds2:2379,mds3:2379"
 
 let syntax = CommandSyntax(
     program: "rawstor-mdt", summary: "keeps the catalogue of a cluster, volumes and OSTs, and serves it.",
     verbs: [
         CommandSyntax.Verb(
             "init", "Makes an empty catalogue and prints the cluster's id.",
-            positionals: [path],
-            options: [.value("cluster", "UUID", "The cluster that it is of; by default a new one.")],
+            positionals: [store],
+            options: [.value("cluster", "UUID", "The cluster that it is of; by default a new one.")] + trust,
             examples: [
                 .init("rawstor-mdt init /var/lib/rawstor/mdt", "A new cluster"),
                 .init(
                     "rawstor-mdt init /var/lib/rawstor/mdt --cluster 01997c1e-6a1b-7c3d-8e4f-5a6b7c8d9e0f",
                     "For stores that belong to this cluster already"),
+                .init("rawstor-mdt init \(servers)", "A new cluster with several metadata servers"),
             ],
             notes: ["The stores of a cluster are made with its id: rawstor-ost init PATH --cluster UUID."]),
         CommandSyntax.Verb(
             "serve", "Serves a catalogue until SIGTERM or SIGINT.",
-            positionals: [path],
+            positionals: [store],
             options: [
                 .value("listen", "HOST:PORT", "Listens there; 127.0.0.1:7700 if nothing else is said.", isRepeatable: true),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
                 .value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error."),
                 .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),
-            ],
+            ] + trust,
             examples: [
-                .init("rawstor-mdt serve /var/lib/rawstor/mdt --listen 127.0.0.1:7700 --metrics 127.0.0.1:7701", "On this machine only")
+                .init("rawstor-mdt serve /var/lib/rawstor/mdt --listen 127.0.0.1:7700 --metrics 127.0.0.1:7701", "On this machine only"),
+                .init("rawstor-mdt serve \(servers) --listen 127.0.0.1:7700", "One of several"),
+                .init(
+                    "rawstor-mdt serve etcd+tls://mds1,mds2,mds3/prod --store-ca ca.pem --store-cert mdt.pem --store-key mdt.key",
+                    "The catalogue 'prod' of an etcd with certificates"),
             ],
             notes: [
                 "Volumes that are open and healthy do not need it; opening, creating, and going on after an OST has failed do. Killed, it "
-                    + "loses nothing that was answered. It ends with an error when the catalogue cannot be written, to be started anew."
+                    + "loses nothing that was answered. It ends with an error when the catalogue cannot be written, to be started anew. "
+                    + "While etcd does not answer it waits for it."
             ]),
         CommandSyntax.Verb(
             "info", "Tells which cluster a catalogue is of, and what it holds.",
-            positionals: [path], options: [.flag("json", "As one line of JSON.")],
+            positionals: [store], options: [.flag("json", "As one line of JSON.")] + trust,
             examples: [.init("rawstor-mdt info /var/lib/rawstor/mdt", "Which cluster is this?")],
-            notes: ["The catalogue is not being served meanwhile; of one that is, 'rawstor status' tells."]),
+            notes: ["A file is not being served meanwhile; of one that is, 'rawstor status' tells."]),
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

@@ -12,7 +12,8 @@ import Simulation
 import Testing
 import Wire
 
-/// A metadata server and OSTs, each on a host of its own in one universe, and clients that speak to them through the simulated network.
+/// A metadata server, or several of one catalogue, and OSTs, each on a host of its own in one universe, and clients that speak to them
+/// through the simulated network.
 final class MDTBench {
     static let cluster = Identifier(high: 1, low: 1)
     static let address = Endpoint.tcp(host: "mds", port: 7700)
@@ -20,20 +21,32 @@ final class MDTBench {
     let universe: Universe
     let mds: SimHost
     let client: SimWorld
-    let contents = MemoryMetaContents()
-    private(set) var mdt: SimWorld?
-    private(set) var server: MDTServer?
+    let contents: MemoryMetaContents
+    /// The first one is where clients go that do not say otherwise.
+    let addresses: [Endpoint]
+    private let hosts: [SimHost]
+    private var processes: [SimWorld?]
+    private(set) var servers: [MDTServer?]
+    private var isMade = false
+    var mdt: SimWorld? { processes[0] }
+    var server: MDTServer? { servers[0] }
     private(set) var osts: [OST] = []
     private(set) var logs: [String] = []
 
-    init(seed: UInt64 = 1, osts count: Int = 3) throws {
-        universe = Universe(seed: seed)
-        mds = universe.addHost("mds")
+    init(seed: UInt64 = 1, osts count: Int = 3, servers serverCount: Int = 1) throws {
+        let universe = Universe(seed: seed)
+        self.universe = universe
+        contents = MemoryMetaContents(isShared: serverCount > 1)
+        addresses = (0..<serverCount).map { $0 == 0 ? MDTBench.address : .tcp(host: "mds\($0)", port: 7700) }
+        hosts = (0..<serverCount).map { universe.addHost($0 == 0 ? "mds" : "mds\($0)") }
+        processes = hosts.map { _ in nil }
+        servers = hosts.map { _ in nil }
+        mds = hosts[0]
         client = universe.addHost("client").start("client")
         universe.onLog = { [unowned self] _, level, text, fields in
             logs.append("\(level) \(text) " + fields.map { "\($0.name)=\($0.value)" }.joined(separator: " "))
         }
-        try startMDT()
+        for index in addresses.indices { try startMDT(index) }
         for number in 0..<count {
             let ost = try OST(self, number)
             osts.append(ost)
@@ -44,11 +57,12 @@ final class MDTBench {
 
     deinit { universe.end() }
 
-    func startMDT() throws {
-        let isFirst = mdt == nil
-        let world = mds.start("mdt")
-        mdt = world
-        server = try run(world) { [contents] () throws(Failure) in
+    func startMDT(_ index: Int = 0) throws {
+        let isFirst = !isMade
+        isMade = true
+        let (world, address) = (hosts[index].start("mdt"), addresses[index])
+        processes[index] = world
+        servers[index] = try run(world) { [contents] () throws(Failure) in
             let catalogue: ClusterCatalogue
             if isFirst {
                 let store = try await MemoryMetaStore.create(contents, in: world)
@@ -57,15 +71,25 @@ final class MDTBench {
                 catalogue = try await ClusterCatalogue.open(try await MemoryMetaStore.open(contents, in: world), world)
             }
             let server = MDTServer(world: world, catalogue: catalogue)
-            try server.listen(on: MDTBench.address)
+            try server.listen(on: address)
             return server
         }
     }
 
-    func killMDT() {
-        mdt?.kill()
+    func killMDT(_ index: Int = 0) {
+        processes[index]?.kill()
         contents.processEnded()
-        server = nil
+        servers[index] = nil
+    }
+
+    /// It does not run for a while, and does not know.
+    func stallMDT(_ index: Int, for interval: Interval) { processes[index]?.stall(for: interval) }
+
+    /// As SIGTERM does.
+    func stopMDT(_ index: Int) throws {
+        guard let server = servers[index] else { return }
+        try run(processes[index]) { await server.stop() }
+        killMDT(index)
     }
 
     /// Runs code in a process until it ends.
@@ -86,13 +110,13 @@ final class MDTBench {
     }
 
     /// A connection of a client that stays.
-    func connect(from world: SimWorld? = nil) throws -> Peer {
-        let world = world ?? client
+    func connect(from world: SimWorld? = nil, to index: Int = 0) throws -> Peer {
+        let (world, address) = (world ?? client, addresses[index])
         return Peer(
             self, world,
             try run(world) { () throws(Failure) in
                 try await ControlConnection.open(
-                    world, MDTBench.address, cluster: MDTBench.cluster, expecting: .mdt, deadline: world.now + .seconds(10))
+                    world, address, cluster: MDTBench.cluster, expecting: .mdt, deadline: world.now + .seconds(10))
             })
     }
 
@@ -210,12 +234,12 @@ final class OST {
             return server
         }
         isRunning = true
-        let registrar = Registrar(world, servers: [MDTBench.address], cluster: cluster) { [weak self] in self?.registration }
+        let registrar = Registrar(world, servers: bench.addresses, cluster: cluster) { [weak self] in self?.registration }
         self.registrar = registrar
         registrar.start()
     }
 
-    var isRegistered: Bool { registrar?.standings == [.registered] }
+    var isRegistered: Bool { registrar?.standings.allSatisfy { $0 == .registered } == true }
 
     /// Why it was refused, if it was.
     var refusal: Failure? {

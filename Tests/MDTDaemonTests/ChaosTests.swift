@@ -10,8 +10,14 @@ import Wire
 /// agree: each volume has its objects with its size wherever its map says, and nothing else is anywhere.
 @Suite struct ChaosTests {
     @Test(arguments: UInt64(1)...8)
-    func catalogueAndOSTsAgreeInTheEnd(seed: UInt64) throws {
-        let bench = try MDTBench(seed: seed, osts: 3)
+    func catalogueAndOSTsAgreeInTheEnd(seed: UInt64) throws { try run(seed: seed, servers: 1) }
+
+    /// One of them dies or sleeps at a time, and every user asks another one.
+    @Test(arguments: UInt64(1)...5)
+    func theyAgreeWithSeveralServersToo(seed: UInt64) throws { try run(seed: seed, servers: 3) }
+
+    private func run(seed: UInt64, servers: Int) throws {
+        let bench = try MDTBench(seed: seed, osts: 3, servers: servers)
         var random = Random(seed: seed)
         let users = (0..<3).map { User(bench, $0, random.split()) }
         bench.universe.faults.reset = 300
@@ -20,9 +26,16 @@ import Wire
             bench.universe.run(for: .milliseconds(random.between(20, 1500)))
             switch random.below(3) {
             case 0:
-                bench.killMDT()
+                let server = servers == 1 ? 0 : random.below(servers)
+                if servers > 1, random.coin() {
+                    // Some of these are long enough for others to take over.
+                    bench.stallMDT(server, for: .milliseconds(random.between(100, 40_000)))
+                    bench.universe.run(for: .milliseconds(random.between(0, 12_000)))
+                    break
+                }
+                bench.killMDT(server)
                 bench.universe.run(for: .milliseconds(random.between(0, 2000)))
-                try bench.startMDT()
+                try bench.startMDT(server)
             case 1:
                 let ost = bench.osts[random.below(3)]
                 ost.kill(silent: random.coin())
@@ -36,7 +49,7 @@ import Wire
         for user in users { user.isStopping = true }
         try bench.waitUntil("all users are done") { users.allSatisfy(\.isDone) }
         try bench.waitUntil("all OSTs are back") { bench.osts.allSatisfy(\.isRegistered) }
-        bench.universe.run(for: .seconds(30))
+        bench.universe.run(for: .seconds(60))
 
         let peer = try bench.connect()
         let volumes = try peer.ask(.volumeList, NameRequest(name: ""), VolumeListReply.self).volumes
@@ -58,6 +71,8 @@ import Wire
 private final class User {
     let bench: MDTBench
     let world: SimWorld
+    /// Its own server first.
+    let servers: [Endpoint]
     var random: Random
     var isStopping = false
     private(set) var isDone = false
@@ -66,6 +81,8 @@ private final class User {
     init(_ bench: MDTBench, _ number: Int, _ random: Random) {
         self.bench = bench
         self.random = random
+        let first = number % bench.addresses.count
+        servers = Array(bench.addresses[first...] + bench.addresses[..<first])
         world = bench.universe.addHost("user\(number)").start("user")
     }
 
@@ -73,7 +90,7 @@ private final class User {
         world.spawn { [self] in
             let operations = Operations(world)
             while !isStopping {
-                let catalogue = MDTCatalogue(world, [MDTBench.address], deadline: .seconds(8))
+                let catalogue = MDTCatalogue(world, servers, deadline: .seconds(8))
                 for _ in 0..<5 where !isStopping {
                     do throws(Failure) {
                         try await act(catalogue)
@@ -102,7 +119,7 @@ private final class User {
 
     /// Only what a user may meet in such a world.
     private func check(_ failure: Failure) {
-        let met: Set<Status> = [.unreachable, .deadlineExceeded, .alreadyExists, .notFound, .busy, .noSpace, .closed]
+        let met: Set<Status> = [.unreachable, .deadlineExceeded, .alreadyExists, .notFound, .busy, .noSpace, .closed, .unavailable]
         if !met.contains(failure.status) { Issue.record("\(failure.status): \(failure.detail)") }
     }
 }

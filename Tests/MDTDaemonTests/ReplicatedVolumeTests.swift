@@ -131,6 +131,59 @@ import Wire
         #expect(run.errors == [] && run.failures() == [])
     }
 
+    /// The writer's metadata server dies together with an OST: it finds another one, and excludes there, while nobody else gets the volume.
+    @Test func theWriterGoesOnAtAnotherMetadataServer() throws {
+        let run = try VolumeRun(seed: 12, servers: 2)
+        try run.open()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        run.bench.killMDT(0)
+        run.bench.osts[1].kill()
+        let killed = run.bench.universe.now
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        #expect(run.bench.universe.now - killed < .seconds(5), "\((run.bench.universe.now - killed).milliseconds) ms")
+        let other = run.bench.universe.addHost("other").start("client")
+        #expect(throws: Failure.self) { _ = try run.openVolume(in: other) }
+        #expect(run.failures() == [] && run.errors == [])
+        try run.close()
+        try run.bench.startMDT(0)
+        #expect(try run.differences() == [])
+    }
+
+    /// A metadata server dies again and again, an OST and the writer often with it.
+    @Test(arguments: UInt64(1)...6) func withSeveralMetadataServersNothingIsLost(seed: UInt64) throws {
+        let run = try VolumeRun(seed: seed * 37, servers: 3)
+        try run.open()
+        for _ in 0..<8 {
+            let (server, isAlone) = (run.below(3), run.below(3) == 0)
+            run.bench.killMDT(server)
+            if !isAlone { run.bench.osts[1].kill() }
+            for _ in 0..<40 {
+                let kinds: [Operation.Kind] = [.read, .write, .write, .discard, .flush]
+                run.submit(kinds[run.below(5)], run.below(run.below(2) == 0 ? 64 : VolumeRun.blocks - 64), 1 + run.below(4))
+                run.bench.universe.run(for: .milliseconds(UInt64(run.below(40))))
+            }
+            if run.below(3) == 0 {
+                run.crash()
+                try run.open()
+            }
+            try run.bench.startMDT(server)
+            if !isAlone { try run.bench.osts[1].start() }
+            run.bench.universe.run(for: .milliseconds(UInt64(run.below(1500))))
+        }
+        try run.drain()
+        try run.waitForHealth()
+        for start in stride(from: 0, to: VolumeRun.blocks, by: 64) {
+            run.submit(.read, start, 64)
+            try run.drain()
+        }
+        #expect(run.errors == [])
+        #expect(run.bench.logs.contains { $0.contains("members excluded") })
+        try run.close()
+        #expect(try run.differences() == [])
+    }
+
     /// A block that is damaged on the only copy is lost, and nothing else: the rest gets its second copy, and nobody reads what is older.
     @Test func damageOnTheOnlyCopyDoesNotKeepTheRestFromBeingCopied() throws {
         let run = try VolumeRun(seed: 8)
@@ -184,8 +237,8 @@ final class VolumeRun {
         var seen: [UInt32] = []
     }
 
-    init(seed: UInt64) throws {
-        bench = try MDTBench(seed: seed)
+    init(seed: UInt64, servers: Int = 1) throws {
+        bench = try MDTBench(seed: seed, servers: servers)
         random = seed &* 0x9e37_79b9_7f4a_7c15
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
@@ -203,10 +256,11 @@ final class VolumeRun {
     func failures() -> [Status] { log.compactMap(\.status).filter { $0 != .ok } }
 
     func openVolume(in world: SimWorld, force: Bool = false) throws -> Volume {
-        try bench.run(world) { () throws(Failure) in
+        let servers = bench.addresses
+        return try bench.run(world) { () throws(Failure) in
             var options = OpenOptions(force: force)
             options.deadline = .seconds(30)
-            return try await Volume.open(world, Address(cluster: [MDTBench.address], name: "vm1"), options)
+            return try await Volume.open(world, Address(cluster: servers, name: "vm1"), options)
         }
     }
 

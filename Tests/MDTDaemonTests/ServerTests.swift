@@ -227,6 +227,7 @@ import Wire
 
 /// Another store, until it fails.
 private final class FailingStore: MetaStore, @unchecked Sendable {
+    var isShared: Bool { false }
     let store: any MetaStore
     var failure: Failure?
 

@@ -243,7 +243,7 @@ import Testing
         return done.steps
     }
 
-    @Test(arguments: Kind.allCases) func aSecondOpenerIsRefused(_ kind: Kind) async throws {
+    @Test(arguments: Kind.exclusive) func aSecondOpenerIsRefused(_ kind: Kind) async throws {
         try await withPlace(kind) { place in
             var store = try await place.create()
             for _ in 0..<3 {

@@ -18,7 +18,10 @@ protocol Place: AnyObject, Sendable {
 }
 
 enum Kind: CaseIterable {
-    case memory, sqlite
+    case memory, sqlite, etcd
+
+    /// Those that one process has at a time.
+    static let exclusive: [Kind] = [.memory, .sqlite]
 }
 
 /// Runs the body as a task of the simulator, for several seeds, or of a reactor.
@@ -26,6 +29,7 @@ func withPlace(_ kind: Kind, _ body: @escaping @Sendable (any Place) async throw
     switch kind {
     case .memory: for seed in UInt64(1)...5 { try withMemory(seed: seed, body) }
     case .sqlite: try await withFile(body)
+    case .etcd: try await withEtcd(body)
     }
 }
 
@@ -88,10 +92,10 @@ final class FilePlace: Place, @unchecked Sendable {
     let operations: Operations
     var path: String { directory + "/catalogue" }
 
-    init(_ world: any World, _ directory: String) {
+    init(_ world: any World, _ operations: Operations, _ directory: String) {
         self.world = world
+        self.operations = operations
         self.directory = directory
-        operations = Operations(world)
     }
 
     func create() async throws(Failure) -> any MetaStore { try await SQLiteMetaStore.create(path, in: world) }
@@ -119,26 +123,37 @@ final class FilePlace: Place, @unchecked Sendable {
 }
 
 func withFile(_ body: @escaping @Sendable (FilePlace) async throws -> Void) async throws {
+    let directory = temporaryDirectory()
+    try await withReactor { reactor, operations in
+        let place = FilePlace(reactor, operations, directory)
+        try await body(place)
+    }
+    try FileManager.default.removeItem(atPath: directory)
+}
+
+func temporaryDirectory() -> String {
+    var name = Array((FileManager.default.temporaryDirectory.path + "/rawstor-meta-XXXXXX").utf8CString)
+    guard let made = mkdtemp(&name) else { unreachable("no temporary directory") }
+    return String(cString: made)
+}
+
+/// Runs the body as a task of a reactor that has a thread of its own.
+func withReactor(_ body: @escaping @Sendable (Reactor, Operations) async throws -> Void) async throws {
     let outcome = Outcome()
-    let template = FileManager.default.temporaryDirectory.path + "/rawstor-meta-XXXXXX"
     await onThread {
         do {
-            var name = Array(template.utf8CString)
-            guard let made = mkdtemp(&name) else { unreachable("no temporary directory") }
-            let directory = String(cString: made)
             var options = ReactorOptions()
             options.logLevel = .error
             options.logWriter = { _ in }
             let reactor = try Reactor(options)
-            let place = FilePlace(reactor, directory)
+            let operations = Operations(reactor)
             reactor.spawn {
-                do { try await body(place) } catch { outcome.error = error }
+                do { try await body(reactor, operations) } catch { outcome.error = error }
                 reactor.stop()
             }
             reactor.run()
-            if outcome.error == nil { place.operations.close() }
+            if outcome.error == nil { operations.close() }
             reactor.close()
-            try FileManager.default.removeItem(atPath: directory)
         } catch {
             outcome.error = error
         }

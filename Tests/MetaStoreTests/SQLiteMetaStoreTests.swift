@@ -1,4 +1,5 @@
 import Base
+import Blocking
 import Environment
 import Foundation
 import MetaStore
@@ -230,7 +231,7 @@ import Testing
 
     @Test func theWorldGoesOnWhileSQLiteWaits() async throws {
         try await withFile { place in
-            let thread = try StoreThread()
+            let thread = try BlockingThread()
             let gate = DispatchSemaphore(value: 0)
             let outcome = Tally()
             place.world.spawn {

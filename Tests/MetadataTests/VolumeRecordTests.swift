@@ -172,7 +172,9 @@ private func failure(_ body: () throws -> Void) -> Failure? {
             placements: [[stores[0]]])
         expect(failure { _ = try volume.becomeReady(by: stores[0]) }?.status == .closed)
         expect(failure { try volume.checkUsable() }?.status == .busy)
-        expect(volume.beginRemoval())
+        var made = volume
+        expect(failure { _ = try made.becomeReady(by: maker) } == nil && !made.cancelCreation() && made.state == .ready)
+        expect(volume.cancelCreation() && volume.state == .removing)
         expect(failure { _ = try volume.becomeReady(by: maker) }?.status == .closed)
     }
 

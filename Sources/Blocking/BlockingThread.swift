@@ -2,19 +2,19 @@ import Base
 import CSystem
 import Synchronization
 
-/// The thread on which SQLite works: its calls wait for the disk, and the reactor must not.
+/// A thread for a library whose calls wait, for a disk or a server, as the reactor must not.
 ///
 /// Bodies run one after the other, in the order in which they were posted. The thread ends with the last reference to this, after what was
 /// posted before.
-final class StoreThread: Sendable {
+public final class BlockingThread: Sendable {
     private let work: Work
 
-    init() throws(Failure) {
+    public init() throws(Failure) {
         let waker = rs_eventfd()
         if waker < 0 { throw Failure(.outOfMemory, "no eventfd can be made: \(errorText(-waker)); raise the limit of open files") }
         work = Work(waker: waker)
         let context = Unmanaged.passRetained(work)
-        let result = rs_thread_start(StoreThread.main, context.toOpaque())
+        let result = rs_thread_start(BlockingThread.main, context.toOpaque())
         if result < 0 {
             context.release()
             throw Failure(.outOfMemory, "no thread can be made: \(errorText(-result)); raise the limit of threads")
@@ -23,10 +23,10 @@ final class StoreThread: Sendable {
 
     deinit { work.post(nil) }
 
-    func post(_ body: @escaping @Sendable () -> Void) { work.post(body) }
+    public func post(_ body: @escaping @Sendable () -> Void) { work.post(body) }
 
     /// What `body` returns.
-    func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+    public func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
         await withUnsafeContinuation { continuation in work.post { continuation.resume(returning: body()) } }
     }
 
@@ -63,7 +63,7 @@ final class StoreThread: Sendable {
 }
 
 /// The system's words for a positive errno.
-func errorText(_ code: Int32) -> String {
+public func errorText(_ code: Int32) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
         guard let base = buffer.baseAddress, let text = rs_error_text(code, base, buffer.count) else { return "errno \(code)" }
         return String(cString: text)
