@@ -42,7 +42,8 @@ extension MDTServer {
         case .ostRegister:
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
         case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
-        case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .read, .write, .flush, .writeZeroes, .discard, .mark,
+        case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt, .read, .write, .flush,
+            .writeZeroes, .discard, .mark,
             .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:
             throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
         }
@@ -54,6 +55,7 @@ extension MDTServer {
         guard connection.peer?.role == .ost else { throw Failure(.permissionDenied, "only an OST registers itself") }
         try checkIdentity(request, connection)
         let before = heard[request.store]
+        try await adopt(request)
         try await catalogue.register(request)
         // Again, behind the wait: another may have come meanwhile.
         try checkIdentity(request, connection)

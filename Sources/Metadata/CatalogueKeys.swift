@@ -98,20 +98,25 @@ struct ClusterRecord: CatalogueValue {
     static let noun = "cluster"
     var cluster: Identifier
     var createdMilliseconds: UInt64
+    /// Raised on all OSTs when the catalogue is rebuilt: they refuse whoever comes with an older one.
+    var incarnation: UInt64
 
-    init(cluster: Identifier, createdMilliseconds: UInt64) {
+    init(cluster: Identifier, createdMilliseconds: UInt64, incarnation: UInt64) {
         self.cluster = cluster
         self.createdMilliseconds = createdMilliseconds
+        self.incarnation = incarnation
     }
 
     func encodeFields(to body: inout BodyWriter) {
         body.put(cluster)
         body.put(createdMilliseconds)
+        body.put(incarnation)
     }
 
     init(fields body: inout BodyReader) throws(Failure) {
         cluster = try body.getIdentifier()
         createdMilliseconds = try body.get(UInt64.self)
+        incarnation = try body.get(UInt64.self)
     }
 }
 

@@ -14,6 +14,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case statistics = 9
     /// Nothing but a reply: keeps an idle connection known to be alive.
     case ping = 10
+    /// What an object knows of its volume: the newest map that was handed to it.
+    case volumeRecord = 11
+    /// Raises the incarnation of the catalogue that the store belongs to.
+    case adopt = 12
 
     // Data: addressed by (handle, chunk, member, first block, count).
     case read = 16

@@ -111,6 +111,10 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(ChangedReply.self, body)
     read(ChecksReply.self, body)
     read(FillReply.self, body)
+    read(CreateRequest.self, body)
+    read(ResizeRequest.self, body)
+    read(StampRequest.self, body)
+    read(VolumeRecordReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -229,7 +229,8 @@ final class OST {
         let statistics = server.engine.storeStatistics
         return OSTRegisterRequest(
             store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: ["\(address)"], host: host.name,
-            domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+            domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes,
+            incarnation: identity.incarnation)
     }
 
     /// Damages the block on its disk that holds this value throughout; whether there is one.
