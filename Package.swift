@@ -59,7 +59,7 @@ let package = Package(
         module("Registrar", ["Base", "Client", "Environment", "Wire"]),
 
         // The metadata server, which is a client of the OSTs.
-        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "Metadata", "Wire"]),
+        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "MetaStore", "Metadata", "Wire"]),
 
         // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
@@ -77,7 +77,9 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor-mdt",
-            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MDTDaemon", "Metadata", "Reactor", "SQLiteStore"],
+            dependencies: [
+                "Arguments", "Base", "Client", "CSystem", "Daemon", "Environment", "MDTDaemon", "Metadata", "Reactor", "SQLiteStore",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor",
