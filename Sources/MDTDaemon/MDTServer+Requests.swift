@@ -42,6 +42,9 @@ extension MDTServer {
         case .ostRegister:
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
         case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
+        case .ostRemove:
+            try await remove(try OSTRemoveRequest(decoding: body), deadline)
+            return MDTAnswer(header)
         case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt, .read, .write, .flush,
             .writeZeroes, .discard, .mark,
             .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:
@@ -104,6 +107,23 @@ extension MDTServer {
                     registration: known?.registration ?? record.registration, isDrained: record.isDrained, isAlive: isAlive(record.store),
                     silence: known.map { world.now - $0.at } ?? Interval(nanoseconds: .max))
             })
+    }
+
+    /// One that was heard of lately may be in a placement that is just being made.
+    private func remove(_ request: OSTRemoveRequest, _ deadline: Instant) async throws(Failure) {
+        let store = request.store
+        guard try await catalogue.osts([store])[store] != nil else { throw Failure(.notFound, "there is no OST \(store) in this cluster") }
+        try await waitForOSTs(deadline)
+        let wait = Interval(nanoseconds: Limits.heartbeatTimeout.nanoseconds + Limits.requestDeadlineDefault.nanoseconds)
+        if let known = heard[store], world.now - known.at < wait {
+            throw Failure(
+                .busy,
+                "OST \(store) was heard of \((world.now - known.at).milliseconds / 1000) s ago; stop it, wait until that is "
+                    + "\(wait.milliseconds / 1000) s ago, and ask again")
+        }
+        try await catalogue.remove(ost: store)
+        heard[store] = nil
+        world.log(.info, "OST removed", [LogField("store", store)])
     }
 
     /// After a start the OSTs come back within a heartbeat. Until then nobody knows which of them are there.

@@ -14,11 +14,12 @@ import Wire
 enum CatalogueKeys {
     static let cluster: MetaKey = "cluster"
     static let names: MetaKey = "name/"
+    static let volumes: MetaKey = "volume/"
     static let work: MetaKey = "work/"
     static let osts: MetaKey = "ost/"
 
     static func name(_ name: String) -> MetaKey { names + MetaKey(name) }
-    static func volume(_ id: Identifier) -> MetaKey { "volume/" + MetaKey(id.bytes) }
+    static func volume(_ id: Identifier) -> MetaKey { volumes + MetaKey(id.bytes) }
     static func work(_ id: Identifier) -> MetaKey { work + MetaKey(id.bytes) }
     static func ost(_ store: Identifier) -> MetaKey { osts + MetaKey(store.bytes) }
 

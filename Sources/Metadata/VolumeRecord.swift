@@ -92,6 +92,14 @@ public struct VolumeRecord: CatalogueValue {
         (0..<placementCount).map { inSync(in: $0) }.min() ?? 0
     }
 
+    /// Placements that have nobody in sync but this store.
+    func lastPlacements(on store: Identifier) -> Int {
+        (0..<placementCount).count { placement in
+            let inSync = entries[placement * members..<(placement + 1) * members].filter { $0.state == .inSync }
+            return inSync.count == 1 && stores[inSync[0].ost] == store
+        }
+    }
+
     public func count(_ state: MemberState) -> Int { entries.count { $0.state == state } }
 
     private func inSync(in placement: Int) -> Int {

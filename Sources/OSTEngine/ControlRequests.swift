@@ -25,7 +25,7 @@ extension OSTEngine {
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
                 .volumeInSync,
-                .ostRegister, .ostList:
+                .ostRegister, .ostList, .ostRemove:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

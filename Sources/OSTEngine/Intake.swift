@@ -50,7 +50,7 @@ extension OSTEngine {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))
         case .event: unreachable("an event was taken for a request")
         }

@@ -67,7 +67,7 @@ extension OSTEngine {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             break
         }
         return reply

@@ -70,7 +70,7 @@ extension Opcode {
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             false
         }
     }

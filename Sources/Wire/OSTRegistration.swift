@@ -121,6 +121,15 @@ public struct OSTListRequest: Message {
     public init(from body: inout BodyReader) throws(Failure) { after = try body.getIdentifier() }
 }
 
+/// The one that is forgotten.
+public struct OSTRemoveRequest: Message {
+    public var store: Identifier
+
+    public init(store: Identifier) { self.store = store }
+    public func encode(to body: inout BodyWriter) { body.put(store) }
+    public init(from body: inout BodyReader) throws(Failure) { store = try body.getIdentifier() }
+}
+
 /// In the order of their stores; an empty list is the end.
 public struct OSTListReply: Message {
     /// What a server puts into one answer; it fits whatever the OSTs say of themselves.

@@ -70,6 +70,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     /// An OST tells where it is; repeated as its heartbeat.
     case ostRegister = 80
     case ostList = 81
+    /// One that keeps nothing is forgotten.
+    case ostRemove = 82
 
     /// Whether it is asked of a metadata server, and of nobody else.
     public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue }

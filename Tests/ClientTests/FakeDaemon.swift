@@ -126,7 +126,7 @@ final class FakeDaemon {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             throw Failure(.unsupported)
         }
         return frame(reply, [])

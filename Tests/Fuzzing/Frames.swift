@@ -106,6 +106,7 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(OSTRegisterReply.self, body)
     read(OSTListRequest.self, body)
     read(OSTListReply.self, body)
+    read(OSTRemoveRequest.self, body)
     read(DoubtsReply.self, body)
     read(ChangedRequest.self, body)
     read(ChangedReply.self, body)

@@ -209,7 +209,7 @@ import Wire
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             break
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.

@@ -62,6 +62,7 @@ private func map() -> VolumeMap {
         try roundTrip(registration)
         try roundTrip(OSTRegisterReply(cluster: store, interval: .seconds(5)))
         try roundTrip(OSTListRequest(after: store))
+        try roundTrip(OSTRemoveRequest(store: store))
         try roundTrip(
             OSTListReply(osts: [OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .seconds(3))]))
     }
@@ -123,6 +124,7 @@ private func map() -> VolumeMap {
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
                 "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "ostRegister 80", "ostList 81",
+                "ostRemove 82",
             ])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
