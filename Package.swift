@@ -81,8 +81,8 @@ let package = Package(
         .executableTarget(
             name: "rawstor-mdt",
             dependencies: [
-                "Arguments", "Base", "CSystem", "Daemon", "Environment", "EtcdStore", "MDTDaemon", "MetaStore", "Metadata", "Reactor",
-                "SQLiteStore",
+                "Arguments", "Base", "Client", "CSystem", "Daemon", "Environment", "EtcdStore", "MDTDaemon", "MetaStore", "Metadata",
+                "Reactor", "SQLiteStore",
             ],
             swiftSettings: strict),
         .executableTarget(

@@ -21,6 +21,8 @@ public enum Limits {
     public static let membersMax = 64
     /// Rows of a volume's map; chunk i uses row i mod their number.
     public static let placementsMax = 1024
+    /// What the OSTs of a volume keep of its map: beside it a request that brings it has its own fields in one meta section.
+    public static let volumeRecordBytesMax = metaBytesMax - 512
     /// Each name in `room/rack/host`.
     public static let domainNameBytesMax = 64
     /// What a machine calls itself.
@@ -127,6 +129,7 @@ public enum Limits {
         invariant(frameBytesMax % Block.bytes == 0, "frames hold whole blocks")
         invariant(readBytes <= frameBytesMax && readBytes % Block.bytes == 0, "a piece of a read fits a frame")
         invariant(metaBytesMax >= frameBlocksMax * 4, "the checks of a full frame fit")
+        invariant(volumeRecordBytesMax + 48 <= 0xfff8, "a volume record fits a record of the log")
         invariant(requestsMax >= requestsPerConnectionMax, "one connection cannot ask for more than there is")
         invariant(
             spaceWait < requestDeadlineDefault && markInterval < spaceWait,

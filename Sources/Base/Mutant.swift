@@ -20,6 +20,10 @@ public enum Mutant: String, CaseIterable, Sendable {
     case fillEndsUnflushed
     /// Handles of writers stay as they are when a fill begins.
     case fillKeepsWriters
+    /// A stamp leaves out the volume record that it came with.
+    case stampsOnlyTheNumber
+    /// A catalogue is rebuilt without making the OSTs refuse the old one first.
+    case rebuildsWithoutRaising
 
     /// A writer opens without making equal what its predecessor left in doubt.
     case skipsReconcile

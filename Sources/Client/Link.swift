@@ -186,6 +186,10 @@ final class Link: CompletionSink {
         guard !endpoints.isEmpty else { throw Failure(.unreachable, "nobody knows where store \(request.store) is served") }
         var wanted = wanted
         wanted.map = max(wanted.map, volume.engine.mapNumber)
+        if let map = volume.map, map.object.map == wanted.map {
+            wanted.incarnation = map.incarnation
+            if wanted.flags.contains(.fence) { wanted.record = map.encoded }
+        }
         wanted.endpoint = endpoints[nextEndpoint % endpoints.count]
         nextEndpoint += 1
         return try await Session.open(world, wanted, deadline: deadline)

@@ -136,6 +136,11 @@ public final class MDTCatalogue: Catalogue {
         }
     }
 
+    /// Forgets an OST that keeps nothing.
+    public func remove(ost store: Identifier) async throws(Failure) {
+        _ = try await ask(FrameHeader(.ostRemove), OSTRemoveRequest(store: store).encoded)
+    }
+
     /// Of one copy: what its OSTs have of it, divided by the number of members. Those that are away are left out.
     private func mappedBlocks(of map: VolumeMap) async -> UInt64 {
         let countdown = Countdown(map.osts.count)

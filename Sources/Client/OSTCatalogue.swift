@@ -12,6 +12,8 @@ public final class OSTCatalogue: Catalogue {
     private let cluster: Identifier
     private let deadline: Interval
     private let expected: ExpectedStore?
+    /// Of the catalogue in whose name this is asked; 0: in nobody's.
+    private let incarnation: UInt64
     private var connection: ControlConnection?
     private var isBusy = false
     /// Asked in the moment in which a request would be sent, after whatever waiting; a request that it refuses is not.
@@ -44,8 +46,9 @@ public final class OSTCatalogue: Catalogue {
     /// `deadline` is for each call.
     public init(
         _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting: ExpectedStore? = nil,
-        deadline: Interval = Limits.requestDeadlineDefault
+        incarnation: UInt64 = 0, deadline: Interval = Limits.requestDeadlineDefault
     ) {
+        self.incarnation = incarnation
         expected = expecting
         self.world = world
         self.endpoint = endpoint
@@ -71,9 +74,34 @@ public final class OSTCatalogue: Catalogue {
         return object
     }
 
-    /// An object whose id is chosen already; well too where that object is there.
-    public func create(_ object: ObjectRecord) async throws(Failure) {
-        _ = try await ask(FrameHeader(.create), object.encoded)
+    /// An object whose id is chosen already; well too where that object is there. Of a volume of a cluster with its map.
+    public func create(_ object: ObjectRecord, of map: VolumeMap? = nil) async throws(Failure) {
+        var header = FrameHeader(.create)
+        header.map = map?.object.map ?? 0
+        _ = try await ask(header, CreateRequest(object, record: map?.encoded ?? []).encoded)
+    }
+
+    /// What the daemon says of itself.
+    public func hello() async throws(Failure) -> Hello {
+        _ = try await ask(FrameHeader(.ping), [])
+        guard let connection else { unreachable("a reply without a connection") }
+        return connection.peer
+    }
+
+    /// What an object knows of its volume; the map is nil where it has none.
+    public func volumeRecord(of name: String) async throws(Failure) -> (map: VolumeMap?, resizes: UInt64) {
+        let reply = try await ask(FrameHeader(.volumeRecord), NameRequest(name: name).encoded, VolumeRecordReply.self)
+        guard !reply.record.isEmpty else { return (nil, reply.resizes) }
+        guard let connection else { unreachable("a reply without a connection") }
+        return (try connection.decode(VolumeMap.self, reply.record), reply.resizes)
+    }
+
+    /// Raises the incarnation of the catalogue that the store belongs to, if it is still the one that was seen.
+    public func adopt(from old: UInt64, to new: UInt64) async throws(Failure) {
+        var header = FrameHeader(.adopt)
+        header.sequence = old
+        header.argument = new
+        _ = try await ask(header, [])
     }
 
     public func list() async throws(Failure) -> [StatReply] {
@@ -101,12 +129,17 @@ public final class OSTCatalogue: Catalogue {
         _ = try await ask(FrameHeader(.remove), NameRequest(name: name).encoded)
     }
 
-    public func resize(_ name: String, bytes: UInt64) async throws(Failure) {
+    public func resize(_ name: String, bytes: UInt64) async throws(Failure) { try await resize(name, bytes: bytes, of: nil) }
+
+    /// Of a volume of a cluster with its map, unless this is only a step on the way to the size that the map has.
+    public func resize(_ name: String, bytes: UInt64, of map: VolumeMap?) async throws(Failure) {
         try ObjectRecord.check(name: name)
         try ObjectRecord.check(bytes: bytes)
         var header = FrameHeader(.resize)
         header.argument = bytes
-        _ = try await ask(header, NameRequest(name: name).encoded)
+        header.map = map?.object.map ?? 0
+        header.sequence = map?.resizes ?? 0
+        _ = try await ask(header, ResizeRequest(name: name, record: map?.encoded ?? []).encoded)
     }
 
     public func statistics() async throws(Failure) -> StatisticsReply {
@@ -132,7 +165,8 @@ public final class OSTCatalogue: Catalogue {
         if let open = self.connection {
             connection = open
         } else {
-            connection = try await ControlConnection.open(world, endpoint, cluster: cluster, deadline: end)
+            connection = try await ControlConnection.open(
+                world, endpoint, cluster: cluster, incarnation: incarnation, deadline: end)
             self.connection = connection
             do throws(Failure) {
                 try expected?.check(connection.peer, at: endpoint)

@@ -16,6 +16,9 @@ struct SessionRequest {
     var generation: UInt64 = 0
     /// Of a volume with an MDT; 0 where the OST keeps all of it.
     var map: UInt64 = 0
+    /// The volume record of that map, and the incarnation of its catalogue.
+    var record: [UInt8] = []
+    var incarnation: UInt64 = 0
     /// The store that keeps the parts; zero takes any.
     var store = Identifier.zero
     /// A store that was mounted fewer times is an old copy.
@@ -34,7 +37,7 @@ struct Session {
     /// Connects, says hello, opens.
     static func open(_ world: any World, _ request: SessionRequest, deadline: Instant) async throws(Failure) -> Session {
         let connection = try await ControlConnection.open(
-            world, request.endpoint, cluster: request.cluster, deadline: deadline)
+            world, request.endpoint, cluster: request.cluster, incarnation: request.incarnation, deadline: deadline)
         do throws(Failure) {
             return try await open(connection, request, deadline)
         } catch {
@@ -61,7 +64,7 @@ struct Session {
         header.session = request.session
         header.generation = request.generation
         header.map = request.map
-        let body = OpenRequest(name: request.name, flags: request.flags, nonce: request.nonce)
+        let body = OpenRequest(name: request.name, flags: request.flags, nonce: request.nonce, record: request.record)
         let (replyHeader, replyBody) = try await connection.exchange(header, body.encoded, deadline: deadline)
         let reply = try connection.decode(OpenReply.self, replyBody)
         try check(reply.object, isAlone: request.store == .zero)

@@ -81,7 +81,7 @@ extension Volume {
         }
         return MemberTable(
             number: map.object.map, peerCount: peers, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
-            members: members)
+            members: members, record: map.encoded)
     }
 
     private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
@@ -104,14 +104,13 @@ extension Volume {
         }
         var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))
         let (sessions, failures, fenced) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
-        // Beside a reader the map may change at any time; a writer has just ended the one before it.
-        let newer = sessions.indices.first { options.write && (sessions[$0]?.attachment.map ?? 0) > map.object.map }
-        if let newer, let session = sessions[newer] {
+        do throws(Failure) {
+            // Whoever was opened for somebody else since, or knows a newer catalogue, must not be excluded for it.
+            for failure in failures { if let failure, failure.status == .fenced || failure.status == .staleMap { throw failure } }
+            try await refuseOldCatalogue(map, mdt, sessions, deadline)
+        } catch {
             for session in sessions { if let session { world.close(session.stream) } }
-            throw Failure(
-                .staleMap,
-                "OST \(stores[newer]) knows map \(session.attachment.map) of '\(map.object.name)', "
-                    + "the metadata server only \(map.object.map): its catalogue is an old copy")
+            throw error
         }
         var base = Version(generation: object.generation, sequence: 0)
         for session in sessions.compactMap({ $0 }) { for range in session.doubts { base = min(base, range.version.predecessor) } }
@@ -154,6 +153,21 @@ extension Volume {
             let names = inSync.map { map.ost(placement, $0).store.description }.joined(separator: ", ")
             throw Failure(.unavailable, "without \(names) there is no up-to-date copy of placement \(placement); bring one of them back")
         }
+    }
+
+    /// An OST may know of a newer map: of a resize, between the server's answer and its own. If the server does not, its catalogue is an
+    /// old copy.
+    private func refuseOldCatalogue(
+        _ map: VolumeMap, _ mdt: MDTSession, _ sessions: [Session?], _ deadline: Instant
+    ) async throws(Failure) {
+        let newest = sessions.compactMap { $0?.attachment.map }.max() ?? 0
+        guard newest > map.object.map else { return }
+        let now = try await mdt.map(of: map.object.id, deadline: deadline)
+        guard now.object.map < newest else { return apply(now) }
+        throw Failure(
+            .staleMap,
+            "an OST knows map \(newest) of '\(map.object.name)', the metadata server only \(now.object.map): its catalogue is an old copy; "
+                + "serve the newest one, or rebuild it: rawstor-mdt rebuild")
     }
 
     /// Opens a session with every OST that has a member in use, all at once; also says when the last of those that can be reached was

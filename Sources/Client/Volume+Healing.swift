@@ -294,7 +294,8 @@ private final class Inquiry {
     private static func open(_ volume: Volume, _ endpoint: Endpoint, _ store: Identifier) async throws(Failure) -> Inquiry {
         let world = volume.world
         let deadline = world.now + .seconds(5)
-        let connection = try await ControlConnection.open(world, endpoint, cluster: volume.mdt?.cluster ?? .zero, deadline: deadline)
+        let connection = try await ControlConnection.open(
+            world, endpoint, cluster: volume.mdt?.cluster ?? .zero, incarnation: volume.map?.incarnation ?? 0, deadline: deadline)
         do throws(Failure) {
             guard connection.peer.store == store else {
                 throw Failure(.wrongStore, "\(endpoint) serves store \(connection.peer.store), not \(store)")

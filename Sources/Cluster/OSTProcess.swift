@@ -74,7 +74,8 @@ final class OSTProcess {
         let statistics = server.engine.storeStatistics
         return OSTRegisterRequest(
             store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: ["\(endpoint)"],
-            host: world.host.name, domain: world.host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+            host: world.host.name, domain: world.host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes,
+            incarnation: identity.incarnation)
     }
 
     var store: Identifier? { server?.engine.identity?.store }

@@ -22,9 +22,17 @@ extension MDTServer {
                 "OST \(name) is away: it has not been heard of "
                     + (heard[store].map { "for \((world.now - $0.at).milliseconds / 1000) s" } ?? "since this server was started"))
         }
-        let expected = OSTCatalogue.ExpectedStore(store, mountCounter: record.registration.mountCounter)
-        var last = Failure(.unreachable, "OST \(store) has no address")
-        for text in record.registration.endpoints {
+        try await call(record.registration, for: volume, deadline, body)
+    }
+
+    /// As which catalogue: usually this one. For a volume only while this server has it in hand.
+    private func call(
+        _ registration: OSTRegisterRequest, for volume: Identifier?, _ deadline: Instant, incarnation: UInt64? = nil,
+        _ body: (OSTCatalogue) async throws(Failure) -> Void
+    ) async throws(Failure) {
+        let expected = OSTCatalogue.ExpectedStore(registration.store, mountCounter: registration.mountCounter)
+        var last = Failure(.unreachable, "OST \(registration.store) has no address")
+        for text in registration.endpoints {
             guard world.now < deadline else { break }
             let endpoint: Endpoint
             do throws(Failure) { endpoint = try Address("ost://" + text).endpoint } catch {
@@ -32,9 +40,10 @@ extension MDTServer {
                 continue
             }
             let ost = OSTCatalogue(
-                world, endpoint, cluster: catalogue.cluster, expecting: expected, deadline: min(deadline - world.now, options.ostDeadline))
+                world, endpoint, cluster: catalogue.cluster, expecting: expected, incarnation: incarnation ?? catalogue.incarnation,
+                deadline: min(deadline - world.now, options.ostDeadline))
             defer { ost.close() }
-            ost.mayAsk = { [unowned self] () throws(Failure) in try checkInHand(volume) }
+            if let volume { ost.mayAsk = { [unowned self] () throws(Failure) in try checkInHand(volume) } }
             do throws(Failure) {
                 return try await body(ost)
             } catch {
@@ -46,6 +55,21 @@ extension MDTServer {
             }
         }
         throw last
+    }
+
+    /// An OST that has not heard of this catalogue belongs to it from now on, before it counts as there.
+    func adopt(_ registration: OSTRegisterRequest) async throws(Failure) {
+        let wanted = catalogue.incarnation
+        guard registration.incarnation <= wanted else {
+            throw Failure(
+                .wrongStore,
+                "this catalogue is an old copy: OST \(registration.store) belongs to its incarnation \(registration.incarnation), this is "
+                    + "\(wanted); serve the newest one, or rebuild it: rawstor-mdt rebuild")
+        }
+        guard registration.incarnation < wanted else { return }
+        try await call(registration, for: nil, world.now + options.adoptDeadline, incarnation: 0) { ost throws(Failure) in
+            try await ost.adopt(from: registration.incarnation, to: wanted)
+        }
     }
 
     /// Calls all of them at once; those that failed, in the order of their stores.
@@ -79,7 +103,10 @@ extension MDTServer {
         object.generation = 0
         object.map = 0
         let wanted = object
-        let (_, failures) = await callAll(volume.stores, for: volume.id, deadline) { _, ost throws(Failure) in try await ost.create(wanted)
+        let map: VolumeMap
+        do throws(Failure) { map = try await self.map(of: volume) } catch { return error }
+        let (_, failures) = await callAll(volume.stores, for: volume.id, deadline) { _, ost throws(Failure) in
+            try await ost.create(wanted, of: map)
         }
         return failures.first.map { Failure($0.status, "'\(volume.object.name)' was not created: \($0.detail)") }
     }
@@ -119,14 +146,17 @@ extension MDTServer {
         if let failure { throw failure }
     }
 
-    /// On the OSTs that have not the right size; `volume` is then as the catalogue has it. Returns what went wrong.
-    func resizeObjects(_ volume: inout VolumeRecord, _ deadline: Instant) async throws(Failure) -> [Failure] {
+    /// On those of the OSTs that have not the right size; `volume` is then as the catalogue has it. Returns what went wrong.
+    func resizeObjects(
+        _ volume: inout VolumeRecord, on stores: [Identifier], _ deadline: Instant
+    ) async throws(Failure) -> [Failure] {
         let name = "\(volume.id)"
         let bytes = volume.objectBytes
         let cuts = Dictionary(uniqueKeysWithValues: volume.unresized.map { ($0.store, $0.cut) })
-        let (done, failures) = await callAll(volume.unresized.map(\.store), for: volume.id, deadline) { store, ost throws(Failure) in
+        let map = try await map(of: volume)
+        let (done, failures) = await callAll(stores, for: volume.id, deadline) { store, ost throws(Failure) in
             if let cut = cuts[store], cut < bytes, try await ost.stat(name).object.bytes > cut { try await ost.resize(name, bytes: cut) }
-            try await ost.resize(name, bytes: bytes)
+            try await ost.resize(name, bytes: bytes, of: map)
         }
         if !done.isEmpty { volume = try await catalogue.resized(volume.id, done, number: volume.resizes) }
         return failures
@@ -180,9 +210,9 @@ extension MDTServer {
                 // Nobody waits for it to grow any more.
                 changing = try await catalogue.cancelResize(volume.id, number: volume.resizes)
             }
-            changing.unresized.removeAll { !isAlive($0.store) }
-            if changing.unresized.isEmpty { return }
-            let failures = try await resizeObjects(&changing, deadline)
+            let reachable = changing.unresized.map(\.store).filter(isAlive)
+            if reachable.isEmpty { return }
+            let failures = try await resizeObjects(&changing, on: reachable, deadline)
             if let first = failures.first { throw first }
             counters.workFinished += 1
         }

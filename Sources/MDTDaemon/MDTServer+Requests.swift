@@ -43,7 +43,11 @@ extension MDTServer {
         case .ostRegister:
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
         case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
-        case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .read, .write, .flush, .writeZeroes, .discard, .mark,
+        case .ostRemove:
+            try await remove(try OSTRemoveRequest(decoding: body), deadline)
+            return MDTAnswer(header)
+        case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt, .read, .write, .flush,
+            .writeZeroes, .discard, .mark,
             .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:
             throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
         }
@@ -55,6 +59,7 @@ extension MDTServer {
         guard connection.peer?.role == .ost else { throw Failure(.permissionDenied, "only an OST registers itself") }
         try checkIdentity(request, connection)
         let before = heard[request.store]
+        try await adopt(request)
         try await catalogue.register(request)
         // Again, behind the wait: another may have come meanwhile.
         try checkIdentity(request, connection)
@@ -103,6 +108,23 @@ extension MDTServer {
                     registration: known?.registration ?? record.registration, isDrained: record.isDrained, isAlive: isAlive(record.store),
                     silence: known.map { world.now - $0.at } ?? Interval(nanoseconds: .max))
             })
+    }
+
+    /// One that was heard of lately may be in a placement that is just being made.
+    private func remove(_ request: OSTRemoveRequest, _ deadline: Instant) async throws(Failure) {
+        let store = request.store
+        guard try await catalogue.osts([store])[store] != nil else { throw Failure(.notFound, "there is no OST \(store) in this cluster") }
+        try await waitForOSTs(deadline)
+        let wait = Interval(nanoseconds: Limits.heartbeatTimeout.nanoseconds + Limits.requestDeadlineDefault.nanoseconds)
+        if let known = heard[store], world.now - known.at < wait {
+            throw Failure(
+                .busy,
+                "OST \(store) was heard of \((world.now - known.at).milliseconds / 1000) s ago; stop it, wait until that is "
+                    + "\(wait.milliseconds / 1000) s ago, and ask again")
+        }
+        try await catalogue.remove(ost: store)
+        heard[store] = nil
+        world.log(.info, "OST removed", [LogField("store", store)])
     }
 
     /// After a start the OSTs come back within a heartbeat. Until then nobody knows which of them are there.

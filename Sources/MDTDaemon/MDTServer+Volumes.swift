@@ -8,7 +8,9 @@ import Wire
 extension MDTServer {
     // Looking
 
-    func map(of volume: VolumeRecord) async throws(Failure) -> VolumeMap { volume.map(try await catalogue.osts(volume.stores)) }
+    func map(of volume: VolumeRecord) async throws(Failure) -> VolumeMap {
+        volume.map(try await catalogue.osts(volume.stores), incarnation: catalogue.incarnation)
+    }
 
     func map(_ request: VolumeMapRequest) async throws(Failure) -> (VolumeMap, VolumeMapNotes) {
         let volume =
@@ -219,7 +221,7 @@ extension MDTServer {
         try await waitForOSTs(deadline)
         return try await inHand(volume) { () throws(Failure) in
             var changing = try await catalogue.beginResize(volume.id, to: bytes)
-            let failures = try await resizeObjects(&changing, deadline)
+            let failures = try await resizeObjects(&changing, on: changing.unresized.map(\.store), deadline)
             if changing.object.bytes != bytes {
                 _ = try await catalogue.cancelResize(volume.id, number: changing.resizes)
                 wakeWork()

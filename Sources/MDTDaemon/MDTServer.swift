@@ -21,6 +21,8 @@ public final class MDTServer {
         public var workInterval = Interval.seconds(5)
         /// For one request to one OST.
         public var ostDeadline = Limits.serverRequestDeadline
+        /// For an OST that registers while it waits for the answer.
+        public var adoptDeadline = Interval.seconds(3)
 
         public init() {}
     }
@@ -52,7 +54,7 @@ public final class MDTServer {
     public internal(set) var counters = MDTCounters()
     private var listeners: [ListenerID] = []
     private var connections: [MDTConnection] = []
-    private(set) var isStopped = false
+    public private(set) var isStopped = false
     private var drainWaiter: UnsafeContinuation<Void, Never>?
     /// The time for ending well is over.
     private var isOverdue = false

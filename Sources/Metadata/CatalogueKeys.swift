@@ -17,13 +17,14 @@ import Wire
 enum CatalogueKeys {
     static let cluster: MetaKey = "cluster"
     static let names: MetaKey = "name/"
+    static let volumes: MetaKey = "volume/"
     static let work: MetaKey = "work/"
     static let osts: MetaKey = "ost/"
 
     static let servers: MetaKey = "server/"
 
     static func name(_ name: String) -> MetaKey { names + MetaKey(name) }
-    static func volume(_ id: Identifier) -> MetaKey { "volume/" + MetaKey(id.bytes) }
+    static func volume(_ id: Identifier) -> MetaKey { volumes + MetaKey(id.bytes) }
     static func work(_ id: Identifier) -> MetaKey { work + MetaKey(id.bytes) }
     static func ost(_ store: Identifier) -> MetaKey { osts + MetaKey(store.bytes) }
 
@@ -107,20 +108,25 @@ struct ClusterRecord: CatalogueValue {
     static let noun = "cluster"
     var cluster: Identifier
     var createdMilliseconds: UInt64
+    /// Raised on all OSTs when the catalogue is rebuilt: they refuse whoever comes with an older one.
+    var incarnation: UInt64
 
-    init(cluster: Identifier, createdMilliseconds: UInt64) {
+    init(cluster: Identifier, createdMilliseconds: UInt64, incarnation: UInt64) {
         self.cluster = cluster
         self.createdMilliseconds = createdMilliseconds
+        self.incarnation = incarnation
     }
 
     func encodeFields(to body: inout BodyWriter) {
         body.put(cluster)
         body.put(createdMilliseconds)
+        body.put(incarnation)
     }
 
     init(fields body: inout BodyReader) throws(Failure) {
         cluster = try body.getIdentifier()
         createdMilliseconds = try body.get(UInt64.self)
+        incarnation = try body.get(UInt64.self)
     }
 }
 

@@ -38,6 +38,40 @@ extension ClusterCatalogue {
         }
     }
 
+    /// Forgets an OST that keeps nothing. The caller knows that no volume is just being placed on it.
+    public func remove(ost store: Identifier) async throws(Failure) {
+        let key = CatalogueKeys.ost(store)
+        try await transact { () throws(Failure) in
+            guard let value = try await self.store.read(key) else { return .done(()) }
+            let held = try await held(by: store)
+            guard held.isEmpty else {
+                let shown = held.prefix(8).joined(separator: ", ") + (held.count > 8 ? " and \(held.count - 8) more" : "")
+                throw Failure(
+                    .busy,
+                    "OST \(store) keeps members of \(held.count) volumes: \(shown); remove these volumes first, members cannot be moved yet"
+                )
+            }
+            return .commit(MetaTransaction(if: [.unchanged(key, since: value)], [.delete(key)]), ())
+        }
+    }
+
+    /// What an OST keeps, as a user knows it: also of volumes that are being made or removed.
+    private func held(by store: Identifier) async throws(Failure) -> [String] {
+        var found: [String] = []
+        var last: MetaKey?
+        while true {
+            let page = try await self.store.list(CatalogueKeys.volumes, after: last, limit: Limits.metaPageEntriesMax)
+            for entry in page.entries {
+                let volume = try VolumeRecord(entry.value, of: entry.key)
+                guard volume.state == .removing ? volume.unremoved.contains(store) : volume.stores.contains(store) else { continue }
+                let last = volume.lastPlacements(on: store)
+                found.append("'\(volume.object.name)'" + (last > 0 ? " (the last copy in sync of \(last) placements)" : ""))
+            }
+            last = page.entries.last?.key
+            if !page.hasMore { return found }
+        }
+    }
+
     /// All of them, in the order of their stores.
     public func osts() async throws(Failure) -> [OSTRecord] {
         try await reading { () throws(Failure) in try await allOSTs() }

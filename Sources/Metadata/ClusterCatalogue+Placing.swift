@@ -48,10 +48,10 @@ extension ClusterCatalogue {
         return VolumeRecord(object: object, level: request.level, floor: floor, maker: maker, placements: table)
     }
 
-    /// So that a map fits the body of one message whatever its OSTs call themselves.
+    /// So that a map fits one volume record whatever its OSTs call themselves.
     static func placementsMax(osts: Int, members: Int) -> Int {
         var count = Limits.placementsMax
-        while count > 1, VolumeMap.bytesMax(osts: min(osts, count * members), entries: count * members) > Limits.metaBytesMax {
+        while count > 1, VolumeMap.bytesMax(osts: min(osts, count * members), entries: count * members) > Limits.volumeRecordBytesMax {
             count -= 1
         }
         return count

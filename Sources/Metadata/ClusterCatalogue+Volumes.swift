@@ -16,7 +16,7 @@ extension ClusterCatalogue {
     public func begin(_ volume: VolumeRecord) async throws(Failure) {
         let (name, key) = (CatalogueKeys.name(volume.object.name), CatalogueKeys.volume(volume.id))
         let changes = [
-            MetaChange.put(name, VolumeReference(id: volume.id).value), .put(key, volume.value), work(volume),
+            MetaChange.put(name, VolumeReference(id: volume.id).value), .put(key, volume.value), ClusterCatalogue.work(volume),
         ]
         try await transact { () throws(Failure) in
             if let value = try await store.read(name) {
@@ -182,7 +182,7 @@ extension ClusterCatalogue {
             }
             let isGone = after.state == .removing && after.unremoved.isEmpty
             changes.append(isGone ? .delete(key) : .put(key, after.value))
-            changes.append(isGone ? .delete(CatalogueKeys.work(id)) : work(after))
+            changes.append(isGone ? .delete(CatalogueKeys.work(id)) : ClusterCatalogue.work(after))
             if isGone { changes.append(.delete(CatalogueKeys.writer(id))) }
             return .commit(MetaTransaction(if: conditions, changes), after)
         }
@@ -201,7 +201,7 @@ extension ClusterCatalogue {
         return [.put(name, VolumeReference(id: volume.id).value)]
     }
 
-    private func work(_ volume: VolumeRecord) -> MetaChange {
+    static func work(_ volume: VolumeRecord) -> MetaChange {
         let key = CatalogueKeys.work(volume.id)
         return volume.hasWork ? .put(key, VolumeReference(id: volume.id).value) : .delete(key)
     }

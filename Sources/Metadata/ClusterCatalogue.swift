@@ -13,6 +13,8 @@ import Wire
 /// It leaves to the server: who is alive, sessions of writers, and the objects on the OSTs.
 public final class ClusterCatalogue: @unchecked Sendable {
     public let cluster: Identifier
+    /// How often it was rebuilt from the disks, and more; OSTs refuse what comes from an older one.
+    public let incarnation: UInt64
     let store: any MetaStore
     let world: any World
     private let operations: Operations
@@ -28,22 +30,29 @@ public final class ClusterCatalogue: @unchecked Sendable {
     private static let delayMin = Interval.milliseconds(2)
     private static let delayMax = Interval.milliseconds(500)
 
-    private init(_ store: any MetaStore, _ world: any World, cluster: Identifier) {
+    private init(_ store: any MetaStore, _ world: any World, cluster: Identifier, incarnation: UInt64) {
+        self.incarnation = incarnation
         self.store = store
         self.world = world
         self.cluster = cluster
         operations = Operations(world)
     }
 
-    /// Makes an empty store of a catalogue (`MetaFormat`) that of a cluster.
+    /// Makes an empty store of a catalogue (`MetaFormat`) that of a cluster. What it begins with is put before it says of which: one that
+    /// was left half way is none.
     public static func create(
-        in store: any MetaStore, _ world: any World, cluster: Identifier
+        in store: any MetaStore, _ world: any World, cluster: Identifier, incarnation: UInt64 = 1, contents: [MetaTransaction] = []
     ) async throws(Failure) -> ClusterCatalogue {
-        let record = ClusterRecord(cluster: cluster, createdMilliseconds: world.wallClockMilliseconds)
+        for transaction in contents {
+            guard case .committed = try await store.commit(transaction) else {
+                throw Failure(.alreadyExists, "there is a catalogue already; name an empty place for this one")
+            }
+        }
+        let record = ClusterRecord(cluster: cluster, createdMilliseconds: world.wallClockMilliseconds, incarnation: incarnation)
         let key = CatalogueKeys.cluster
         let transaction = MetaTransaction(if: [.absent(key)], [.put(key, record.value)])
         switch try await store.commit(transaction) {
-        case .committed: return ClusterCatalogue(store, world, cluster: cluster)
+        case .committed: return ClusterCatalogue(store, world, cluster: cluster, incarnation: incarnation)
         case .conflict:
             let other = try await open(store, world)
             guard other.cluster == cluster else {
@@ -58,7 +67,7 @@ public final class ClusterCatalogue: @unchecked Sendable {
             throw Failure(.notFound, "the catalogue does not say which cluster it is of: making it was not finished; make it again")
         }
         let record = try ClusterRecord(value, of: CatalogueKeys.cluster)
-        return ClusterCatalogue(store, world, cluster: record.cluster)
+        return ClusterCatalogue(store, world, cluster: record.cluster, incarnation: record.incarnation)
     }
 
     /// What one attempt comes to.

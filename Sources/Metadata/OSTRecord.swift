@@ -85,6 +85,7 @@ public struct OSTRecord: CatalogueValue {
         body.put(registration.domain)
         body.put(registration.capacityBytes)
         body.put(registration.freeBytes)
+        body.put(registration.incarnation)
         body.put(UInt8(isDrained ? 1 : 0))
         body.put(firstMilliseconds)
     }
@@ -97,7 +98,8 @@ public struct OSTRecord: CatalogueValue {
         for _ in 0..<Int(try body.get(UInt8.self)) { endpoints.append(try body.getString(max: Limits.endpointsBytesMax)) }
         registration = OSTRegisterRequest(
             store: store, mountCounter: mountCounter, boot: boot, endpoints: endpoints, host: try body.getString(),
-            domain: try body.getString(max: 256), capacityBytes: try body.get(UInt64.self), freeBytes: try body.get(UInt64.self))
+            domain: try body.getString(max: 256), capacityBytes: try body.get(UInt64.self), freeBytes: try body.get(UInt64.self),
+            incarnation: try body.get(UInt64.self))
         isDrained = try body.get(UInt8.self) != 0
         firstMilliseconds = try body.get(UInt64.self)
         try OSTRecord.check(registration)

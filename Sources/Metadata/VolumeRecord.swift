@@ -8,6 +8,7 @@ import Wire
 /// - Every placement has a member in sync (of an erasure layout: as many as it has data members), and the members are on different OSTs.
 /// - Generation and map number never go back. Members that change their state get the new map number as `changed`, and that is never
 ///   above the volume's.
+/// - A new size of the objects is a new map number.
 /// - An object on an OST is at least as large as the volume, except on the OSTs in `unresized`.
 /// - A volume that is ready has all its objects; one that is being removed may be nowhere any more and never becomes ready again, unless
 ///   nothing of it has been removed.
@@ -91,6 +92,14 @@ public struct VolumeRecord: CatalogueValue {
         (0..<placementCount).map { inSync(in: $0) }.min() ?? 0
     }
 
+    /// Placements that have nobody in sync but this store.
+    func lastPlacements(on store: Identifier) -> Int {
+        (0..<placementCount).count { placement in
+            let inSync = entries[placement * members..<(placement + 1) * members].filter { $0.state == .inSync }
+            return inSync.count == 1 && stores[inSync[0].ost] == store
+        }
+    }
+
     public func count(_ state: MemberState) -> Int { entries.count { $0.state == state } }
 
     private func inSync(in placement: Int) -> Int {
@@ -98,15 +107,39 @@ public struct VolumeRecord: CatalogueValue {
     }
 
     /// With what is known of its OSTs; those that are not known keep their place without an address.
-    public func map(_ osts: [Identifier: OSTRecord]) -> VolumeMap {
-        VolumeMap(
+    public func map(_ osts: [Identifier: OSTRecord], incarnation: UInt64 = 0) -> VolumeMap {
+        func index(_ store: Identifier) -> Int {
+            guard let index = stores.firstIndex(of: store) else { unreachable("\(store) keeps nothing of '\(object.name)'") }
+            return index
+        }
+        return VolumeMap(
             object: object, floor: floor,
             osts: stores.map { store in
                 let ost = osts[store]?.registration
                 return OSTEntry(
                     store: store, mountCounter: ost?.mountCounter ?? 0, host: ost?.host ?? "", endpoints: ost?.endpoints ?? [])
             },
-            membersPerPlacement: members, entries: entries)
+            membersPerPlacement: members, entries: entries, incarnation: incarnation, level: level, objectBytes: objectBytes,
+            resizes: resizes, unresized: unresized.map { VolumeMap.Unresized(ost: index($0.store), cut: $0.cut) },
+            bases: bases.map { VolumeMap.FillBase(ost: index($0.store), version: $0.version) })
+    }
+
+    /// As a volume record has it. What is not in there is not needed: nobody makes or removes its objects.
+    init(_ map: VolumeMap) {
+        func store(_ index: Int) -> Identifier { map.osts[index].store }
+        object = map.object
+        level = map.level
+        floor = map.floor
+        state = .ready
+        maker = .zero
+        nonce = .zero
+        objectBytes = map.objectBytes
+        resizes = map.resizes
+        unresized = map.unresized.map { Unresized(store: store($0.ost), cut: $0.cut) }
+        unremoved = []
+        bases = map.bases.map { FillBase(store: store($0.ost), version: $0.version) }
+        stores = map.osts.map(\.store)
+        entries = map.entries
     }
 
     public func summary(hasWriter: Bool) -> VolumeSummary {
@@ -288,6 +321,8 @@ public struct VolumeRecord: CatalogueValue {
         unresized = stores.map { Unresized(store: $0, cut: min(cuts[$0] ?? objectBytes, objectBytes, bytes)) }
         objectBytes = bytes
         resizes += 1
+        // The OSTs that go along with it keep that they have.
+        object.map += 1
     }
 
     /// The objects of these stores have their size, that of the resize with this number.

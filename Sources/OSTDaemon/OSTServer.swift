@@ -82,6 +82,8 @@ public final class OSTServer: CompletionSink {
         let answers = DiskAnswers(self)
         diskAnswers = answers
         diskSink = world.attach(answers)
+        // What a store that was just loaded has to note in its log does not wait for a client.
+        armTimer()
     }
 
     deinit { vectors.deallocate() }

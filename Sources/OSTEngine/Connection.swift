@@ -43,6 +43,8 @@ struct Connection: ~Copyable {
     var eventIsQueued = false
     /// Who it is, for sentences and logs.
     var peer = ""
+    /// Of the catalogue whose client it is, as its hello said; 0: of none.
+    var incarnation: UInt64 = 0
     /// Request slots held, whatever their state.
     var requests = 0
     /// Of those, in the store.

@@ -30,6 +30,7 @@ extension OSTEngine {
         let connection = connections + index
         invariant(connection.pointee.state == .free, "connection \(index) is accepted while it is in use")
         connection.pointee.state = .helloPending
+        connection.pointee.incarnation = 0
         connection.pointee.peer = "connection \(counters.connectionsAccepted) on \(listener)"
         connection.pointee.receiver.reset()
         connection.pointee.lastFrame = now

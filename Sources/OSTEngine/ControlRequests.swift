@@ -11,19 +11,21 @@ extension OSTEngine {
     mutating func control(_ slot: UInt32, _ meta: UnsafeRawBufferPointer) {
         do throws(Failure) {
             switch requests[slot].pointee.opcode {
-            case .create: try create(slot, try ObjectRecord(decoding: meta))
+            case .create: try create(slot, try CreateRequest(decoding: meta))
             case .open: try open(slot, try OpenRequest(decoding: meta))
             case .close: close(slot)
             case .stat: try stat(slot, try NameRequest(decoding: meta))
             case .list: try list(slot, try NameRequest(decoding: meta))
             case .remove: try remove(slot, try NameRequest(decoding: meta))
-            case .resize: try resize(slot, try NameRequest(decoding: meta))
+            case .resize: try resize(slot, try ResizeRequest(decoding: meta))
             case .statistics: answer(slot, .ok, body: statisticsReply.encoded)
+            case .volumeRecord: try volumeRecord(slot, try NameRequest(decoding: meta))
+            case .adopt: try adopt(slot)
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
                 .volumeInSync,
-                .ostRegister, .ostList:
+                .ostRegister, .ostList, .ostRemove:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {
@@ -41,8 +43,10 @@ extension OSTEngine {
         return object
     }
 
-    private mutating func create(_ slot: UInt32, _ wanted: ObjectRecord) throws(Failure) {
-        var record = wanted
+    private mutating func create(_ slot: UInt32, _ message: CreateRequest) throws(Failure) {
+        var record = message.object
+        let map = message.record.isEmpty ? 0 : requests[slot].pointee.header.map
+        if map > 0 { try checkIncarnation(slot) }
         try ObjectRecord.check(name: record.name)
         try ObjectRecord.check(bytes: record.bytes)
         try record.layout.check()
@@ -53,7 +57,12 @@ extension OSTEngine {
         }
         if let object = store.find(name: record.name) {
             // The client that asked before and did not get the answer.
-            if store.record(of: object).id == record.id { return answer(slot, .ok) }
+            if store.record(of: object).id == record.id {
+                guard map > 0 else { return answer(slot, .ok) }
+                controls[slot] = .create(name: record.name)
+                return submittedControl(
+                    slot, nil, store.stamp(tag: slot, object, map: map, volume: message.record), "creating '\(record.name)'")
+            }
             throw Failure(.alreadyExists, "a volume '\(record.name)' exists already; remove it first or choose another name")
         }
         guard store.objectCount < Limits.objectsMax else {
@@ -62,7 +71,7 @@ extension OSTEngine {
         // The map number stays: not 0, it says that the object belongs to a cluster, before its first writer does.
         record.generation = 0
         controls[slot] = .create(name: record.name)
-        submittedControl(slot, nil, store.create(tag: slot, record), "creating '\(record.name)'")
+        submittedControl(slot, nil, store.create(tag: slot, record, map: map, volume: message.record), "creating '\(record.name)'")
     }
 
     private mutating func close(_ slot: UInt32) {
@@ -107,7 +116,7 @@ extension OSTEngine {
         submittedControl(slot, object, store.remove(tag: slot, object), "removing '\(message.name)'")
     }
 
-    mutating func resize(_ slot: UInt32, _ message: NameRequest) throws(Failure) {
+    mutating func resize(_ slot: UInt32, _ message: ResizeRequest) throws(Failure) {
         let object = try find(message.name)
         let header = requests[slot].pointee.header
         let record = store.record(of: object)
@@ -117,9 +126,19 @@ extension OSTEngine {
             throw Failure(.invalidArgument, "\(header.argument) bytes are too many chunks of \(record.layout.chunkBytes)")
         }
         if header.generation != 0, header.generation < record.generation { throw Failure(.fenced) }
+        if !message.record.isEmpty {
+            try checkIncarnation(slot)
+            // Of a server that was slow: another has resized the volume since.
+            guard header.sequence >= store.resizes(of: object) else {
+                throw Failure(.staleMap, "resize \(store.resizes(of: object)) of '\(message.name)' came after \(header.sequence)")
+            }
+        }
         controls[slot] = .resize(bytes: header.argument)
         submittedControl(
-            slot, object, store.resize(tag: slot, object, bytes: header.argument), "resizing '\(message.name)' to \(header.argument) bytes")
+            slot, object,
+            store.resize(
+                tag: slot, object, bytes: header.argument, number: header.sequence, map: message.record.isEmpty ? 0 : header.map,
+                volume: message.record), "resizing '\(message.name)' to \(header.argument) bytes")
     }
 
     private var statisticsReply: StatisticsReply {
@@ -190,7 +209,10 @@ extension OSTEngine {
             if status == .ok { objects[object] = nil }
             failure.detail = "removing '\(name)': \(status.sentence)"
         case .resize(let bytes):
-            if status == .ok { resized(slot, object, bytes) }
+            if status == .ok {
+                raiseMaps(object)
+                resized(slot, object, bytes)
+            }
             failure.detail = "resizing to \(bytes) bytes: \(status.sentence)"
         case .stamp(let map):
             // It may have been removed by a request behind this one.
@@ -200,10 +222,13 @@ extension OSTEngine {
             if status == .ok { return fillBegan(slot, object, raises: raises) }
             failure.detail = "beginning fill \(number): \(status.sentence)"
         case .fillEnd(let number): failure.detail = "ending fill \(number): \(status.sentence)"
+        case .adopt:
+            if status == .ok { return adopted(slot) }
+            failure.detail = "raising the incarnation: \(status.sentence)"
         }
         if status == .ok { answer(slot, .ok) } else { answer(slot, failure) }
         switch control {
-        case .create, .stamp, .fillEnd: break
+        case .create, .stamp, .fillEnd, .adopt: break
         case .raise, .takeOver, .remove, .resize, .fillBegin: changeEnded(object)
         }
     }

@@ -39,18 +39,18 @@ extension OSTEngine {
         case .writeZeroes, .discard: zero(slot)
         case .mark: mark(slot)
         case .doubts: doubts(slot)
-        case .stamp: stamp(slot)
+        case .stamp: stamp(slot, meta)
         case .changed: changed(slot, meta)
         case .checks: checks(slot)
         case .fillBegin: fillBegin(slot)
         case .fillEnd: fillEnd(slot)
         case .fillPage: fillPage(slot)
         case .ping: answer(slot, .ok)
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics: control(slot, meta)
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt: control(slot, meta)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))
         case .event: unreachable("an event was taken for a request")
         }
@@ -67,11 +67,16 @@ extension OSTEngine {
             guard hello.cluster == .zero || hello.cluster == store.cluster else {
                 throw Failure(.wrongCluster, "this OST belongs to cluster \(store.cluster), the client to \(hello.cluster)")
             }
+            guard hello.incarnation == 0 || hello.incarnation >= store.incarnation else {
+                hit(.incarnationRefused)
+                throw Failure(.staleMap, "\(OSTEngine.rebuilt(store.incarnation)) \(hello.incarnation)")
+            }
+            connections[index].incarnation = hello.incarnation
             connections[index].state = .ready
             if !hello.software.isEmpty { connections[index].peer = "\(printable(hello.software)) (\(connections[index].peer))" }
             let reply = Hello(
                 role: .ost, cluster: store.cluster, store: store.store, mountCounter: store.mountCounter, boot: store.boot,
-                software: configuration.software)
+                software: configuration.software, incarnation: store.incarnation)
             return answer(slot, .ok, body: reply.encoded)
         } catch {
             failure = error

@@ -29,12 +29,13 @@ public struct OSTCounters: Sendable {
         case .read: reads.add(latency)
         case .write, .writeZeroes, .discard: writes.add(latency)
         case .flush: flushes.add(latency)
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .mark, .event: break
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .volumeRecord, .adopt, .mark, .event:
+            break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             break
         }
     }

@@ -7,12 +7,14 @@ public struct OSTIdentity: Hashable, Sendable {
     public var store: Identifier
     public var mountCounter: UInt64
     public var boot: Identifier
+    public var incarnation: UInt64
 }
 
 extension OSTEngine {
     /// Nil while the store is loaded anew.
     public var identity: OSTIdentity? {
         if hasFailed { return nil }
-        return OSTIdentity(cluster: store.cluster, store: store.store, mountCounter: store.mountCounter, boot: store.boot)
+        return OSTIdentity(
+            cluster: store.cluster, store: store.store, mountCounter: store.mountCounter, boot: store.boot, incarnation: store.incarnation)
     }
 }

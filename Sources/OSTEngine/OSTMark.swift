@@ -39,6 +39,8 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case damagedRead
     case storeFailed
     case storeReplaced
+    case incarnationRaised
+    case incarnationRefused
     case stopped
 }
 

@@ -28,6 +28,8 @@ enum Control {
     case fillBegin(number: UInt64, raises: Bool)
     /// Nor does this.
     case fillEnd(number: UInt64)
+    /// Of the store.
+    case adopt
 }
 
 /// A control request that is not yet in the store.
@@ -35,7 +37,7 @@ struct WaitingControl {
     enum Message {
         case open(OpenRequest)
         case remove(NameRequest)
-        case resize(NameRequest)
+        case resize(ResizeRequest)
         case fillBegin
     }
 

@@ -78,6 +78,7 @@ extension OSTEngine {
 
     /// Of a member of a cluster's volume.
     private mutating func fence(_ slot: UInt32, _ object: ObjectNumber, _ message: OpenRequest) throws(Failure) {
+        try checkIncarnation(slot)
         let header = requests[slot].pointee.header
         let record = store.record(of: object)
         if header.generation > record.generation {
@@ -115,6 +116,7 @@ extension OSTEngine {
         guard record.map > 0 else {
             throw Failure(.invalidArgument, "'\(message.name)' belongs to no cluster; there is nothing to recover it from")
         }
+        try checkIncarnation(slot)
         try refuseStaleMap(message, requests[slot].pointee.header, record)
         hit(.recoveryOpened)
         if let old = objects[object]?.recoverer {
@@ -170,7 +172,9 @@ extension OSTEngine {
         controls[slot] = .raise(message, from: store.record(of: object).generation, to: generation)
         submittedControl(
             slot, object,
-            store.fence(tag: slot, object, generation: generation, map: map, settles: message.flags.contains(.settle)),
+            store.fence(
+                tag: slot, object, generation: generation, map: map, volume: map > 0 ? message.record : [],
+                settles: message.flags.contains(.settle)),
             "opening '\(message.name)'")
         // From here on nothing of the old writer is taken, whatever becomes of the new one.
         if let writer = objects[object]?.writer, requests[slot].pointee.state == .store {
@@ -207,7 +211,8 @@ extension OSTEngine {
         objects[object, default: OpenObject()].session = requests[slot].pointee.header.session
         controls[slot] = .takeOver(message)
         let map = message.flags.contains(.fence) ? requests[slot].pointee.header.map : 0
-        submittedControl(slot, object, store.drain(tag: slot, object, map: map), "opening '\(message.name)'")
+        submittedControl(
+            slot, object, store.drain(tag: slot, object, map: map, volume: map > 0 ? message.record : []), "opening '\(message.name)'")
     }
 
     mutating func tookOver(_ slot: UInt32, _ object: ObjectNumber) {

@@ -27,12 +27,13 @@ extension OSTEngine {
     }
 
     /// A body too large for the slot's own memory goes out of its buffer.
-    mutating func answerFromBuffer(_ slot: UInt32, body: [UInt8], argument: UInt64 = 0) {
+    mutating func answerFromBuffer(_ slot: UInt32, body: [UInt8], argument: UInt64 = 0, map: UInt64 = 0) {
         let start = buffers.payload(of: requests[slot].pointee.buffer) - BufferPool.prefixBytes
         let room = buffers.classOf(requests[slot].pointee.buffer).bytes - FrameHeader.bytes
         invariant(body.count <= room, "a body of \(body.count) bytes does not fit a buffer with room for \(room)")
         var reply = replyHeader(slot, .ok)
         reply.argument = argument
+        reply.map = map
         queue(slot, &reply, at: start, body: body, holdsBody: true)
     }
 
@@ -61,12 +62,12 @@ extension OSTEngine {
                 reply.mark = store.durableSequence(of: request.pointee.object)
             }
         case .event: reply.argument = request.pointee.header.argument
-        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read: break
+        case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .volumeRecord, .adopt: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             break
         }
         return reply

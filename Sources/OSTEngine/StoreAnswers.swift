@@ -25,10 +25,10 @@ extension OSTEngine {
         switch request.pointee.opcode {
         case .read where status == .ok: answerRead(slot)
         case .read, .write, .writeZeroes, .discard, .flush, .fillPage: answer(slot, status)
-        case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd: finishControl(slot, status)
-        case .hello, .close, .stat, .list, .statistics, .ping, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
+        case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd, .adopt: finishControl(slot, status)
+        case .hello, .close, .stat, .list, .statistics, .ping, .volumeRecord, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
             .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill, .volumeInSync,
-            .ostRegister, .ostList:
+            .ostRegister, .ostList, .ostRemove:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

@@ -12,7 +12,8 @@ import Base
 ///          8     8 generation
 ///         16     8 sequence
 ///         24     8 mark of that generation
-///         32     8 argument: new size, map number (create, fence, stamp), offset in the other half, first void record
+///         32     8 argument: new size (the sequence has the number of the resize), map number (create, stamp, fillBegin), offset in the
+///                  other half, first void record, incarnation
 ///
 ///     write and zero go on:
 ///         40     4 chunk
@@ -31,6 +32,11 @@ import Base
 ///     may have no blocks: it raises the version of the page of its first block
 ///
 ///     create goes on: the object record
+///
+///     stamp goes on, unless it has only the number:
+///         40     4 bytes of the volume record
+///         44     4 CRC32C of it
+///         48     … volume record, padded to 8
 ///
 ///     fillBegin goes on:
 ///         40    16 version up to which the object is complete
@@ -51,12 +57,14 @@ struct LogRecord {
         case void = 9
         /// Nothing. Its batch says what is durable by now, so that a later loss of data is not taken for a lost tail.
         case note = 10
-        /// The map number rises to the one in the argument; the generation stays.
+        /// The map number rises to the one in the argument, and the volume record of that map is kept; the generation stays.
         case stamp = 11
         /// A fill begins: generation and map number rise, nothing is in doubt any more, and the object is not complete.
         case fillBegin = 12
         /// The fill in the argument has ended well.
         case fillEnd = 13
+        /// Of the store: the incarnation of its catalogue rises to the argument.
+        case adopt = 14
     }
 
     /// Flag of a fence: what is in doubt has happened.
@@ -73,6 +81,9 @@ struct LogRecord {
     /// A full frame in blocks that are nowhere contiguous.
     static let bytesMax = dataHeadBytes + Limits.frameBlocksMax * (extentBytes + 4) + Limits.frameBlocksMax / 8
     static let fillBeginBytes = headBytes + 24
+    static let stampHeadBytes = headBytes + 8
+    /// Of any record: of all but a stamp it is `bytesMax`.
+    static let stampBytesMax = stampHeadBytes + roundUp(Limits.volumeRecordBytesMax, to: 8)
 
     var kind: Kind
     var flags: UInt8 = 0
@@ -130,6 +141,7 @@ struct LogRecord {
         record.version = Version(generation: source.load(UInt64.self, at: 8), sequence: source.load(UInt64.self, at: 16))
         record.mark = source.load(UInt64.self, at: 24)
         record.argument = source.load(UInt64.self, at: 32)
+        if kind == .stamp, bytes > headBytes, !stampIsSound(source, bytes) { return nil }
         guard record.carriesBlocks else { return kind == .fillBegin && bytes != fillBeginBytes ? nil : (record, bytes) }
         guard bytes >= dataHeadBytes else { return nil }
         record.part = PartAddress(
@@ -183,6 +195,31 @@ struct LogRecord {
     static func fill(_ source: UnsafeRawPointer) -> (number: UInt64, base: Version) {
         let base = Version(generation: source.load(UInt64.self, at: 40), sequence: source.load(UInt64.self, at: 48))
         return (source.load(UInt64.self, at: 56), base)
+    }
+
+    /// A whole stamp; returns its bytes.
+    func encodeStamp(_ volume: [UInt8], to target: UnsafeMutableRawPointer) -> Int {
+        let bytes = LogRecord.stampHeadBytes + roundUp(volume.count, to: 8)
+        encode(to: target, bytes: bytes)
+        target.store(UInt32(volume.count), at: 40)
+        target.store(volume.withUnsafeBytes { Checksum.of($0) }, at: 44)
+        let body = UnsafeMutableRawBufferPointer(start: target + LogRecord.stampHeadBytes, count: bytes - LogRecord.stampHeadBytes)
+        body.initializeMemory(as: UInt8.self, repeating: 0)
+        body.copyBytes(from: volume)
+        return bytes
+    }
+
+    private static func stampIsSound(_ source: UnsafeRawPointer, _ bytes: Int) -> Bool {
+        guard bytes > stampHeadBytes else { return false }
+        let count = Int(source.load(UInt32.self, at: 40))
+        guard (1...Limits.volumeRecordBytesMax).contains(count), stampHeadBytes + roundUp(count, to: 8) == bytes else { return false }
+        return Checksum.of(UnsafeRawBufferPointer(start: source + stampHeadBytes, count: count)) == source.load(UInt32.self, at: 44)
+    }
+
+    /// The volume record that a stamp brings; empty if it has only the number.
+    static func volume(_ source: UnsafeRawPointer) -> [UInt8] {
+        guard source.load(UInt16.self, at: 2) > headBytes else { return [] }
+        return Array(UnsafeRawBufferPointer(start: source + stampHeadBytes, count: Int(source.load(UInt32.self, at: 40))))
     }
 
     /// Bytes of the mask of a fill's record.

@@ -68,6 +68,9 @@ struct LogWriter: ~Copyable {
         return end <= LogBatch.bytesMax && roundUp(offset, to: Block.bytes) + end + LogWriter.spareBytes <= Int(halfBytes)
     }
 
+    /// Whether nothing was added since the batch began.
+    var isEmpty: Bool { nextRecord == batchFirst }
+
     /// Adds a record and returns its number.
     mutating func add(_ record: UnsafeRawPointer, _ bytes: Int) -> UInt64 {
         (buffer + partial + batchBytes).copyMemory(from: record, byteCount: bytes)

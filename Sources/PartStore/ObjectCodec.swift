@@ -15,10 +15,13 @@ import Base
 ///         48     … name, padded to 8
 ///
 ///     object entry of a snapshot: bytes (4), object number (4), generation (8), map (8), mark (8), highest version (16), last fill (8),
-///     1 if it has not ended well (8), complete up to (16), then the same body
+///     1 if it has not ended well (8), complete up to (16), last resize (8), then the same body
+///
+///     volume record of a snapshot: bytes (4), object number (4), map number (8), bytes of the record (4), CRC32C of it (4), then the
+///     record, padded to 8
 enum ObjectCodec {
     private static let bodyHeadBytes = 48
-    private static let entryHeadBytes = 80
+    private static let entryHeadBytes = 88
     static let imageBytesMax = entryHeadBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
     static let creationBytesMax = LogRecord.headBytes + bodyHeadBytes + roundUp(Limits.nameBytesMax, to: 8)
 
@@ -88,6 +91,7 @@ enum ObjectCodec {
         target.store(UInt64(state.fill.isOpen ? 1 : 0), at: 56)
         target.store(state.fill.base.generation, at: 64)
         target.store(state.fill.base.sequence, at: 72)
+        target.store(state.resizes, at: 80)
         encodeBody(state.record, to: target + entryHeadBytes)
         return bytes
     }
@@ -106,6 +110,42 @@ enum ObjectCodec {
         state.fill.number = source.load(UInt64.self, at: 48)
         state.fill.isOpen = source.load(UInt64.self, at: 56) != 0
         state.fill.base = Version(generation: source.load(UInt64.self, at: 64), sequence: source.load(UInt64.self, at: 72))
+        state.resizes = source.load(UInt64.self, at: 80)
         return (ObjectNumber(source.load(UInt32.self, at: 4)), state, bytes)
+    }
+
+    // Volume records
+
+    private static let volumeHeadBytes = 24
+
+    /// What a record of this size takes; nothing where there is none.
+    static func volumeImageBytes(_ count: Int) -> Int { count == 0 ? 0 : volumeHeadBytes + roundUp(count, to: 8) }
+
+    static let volumeImageBytesMax = volumeImageBytes(Limits.volumeRecordBytesMax)
+
+    /// Returns its bytes.
+    static func encodeVolume(_ number: ObjectNumber, _ state: borrowing ObjectTable.State, to target: UnsafeMutableRawPointer) -> Int {
+        let bytes = volumeImageBytes(state.volume.count)
+        target.store(UInt32(bytes), at: 0)
+        target.store(number.raw, at: 4)
+        target.store(state.volumeMap, at: 8)
+        target.store(UInt32(state.volume.count), at: 16)
+        target.store(state.volume.withUnsafeBytes { Checksum.of($0) }, at: 20)
+        let body = UnsafeMutableRawBufferPointer(start: target + volumeHeadBytes, count: bytes - volumeHeadBytes)
+        body.initializeMemory(as: UInt8.self, repeating: 0)
+        body.copyBytes(from: state.volume)
+        return bytes
+    }
+
+    static func decodeVolume(
+        _ source: UnsafeRawPointer, available: Int
+    ) -> (ObjectNumber, map: UInt64, volume: [UInt8], bytes: Int)? {
+        guard available >= volumeHeadBytes else { return nil }
+        let bytes = Int(source.load(UInt32.self, at: 0))
+        let count = Int(source.load(UInt32.self, at: 16))
+        guard bytes <= available, (1...Limits.volumeRecordBytesMax).contains(count), bytes == volumeImageBytes(count) else { return nil }
+        let body = UnsafeRawBufferPointer(start: source + volumeHeadBytes, count: count)
+        guard Checksum.of(body) == source.load(UInt32.self, at: 20) else { return nil }
+        return (ObjectNumber(source.load(UInt32.self, at: 4)), source.load(UInt64.self, at: 8), Array(body), bytes)
     }
 }

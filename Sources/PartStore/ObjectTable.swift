@@ -18,6 +18,11 @@ struct ObjectTable: ~Copyable {
         /// Written to since the last barrier began.
         var isTouched = false
         var fill = FillState()
+        /// The last resize of the volume that the object has gone along with.
+        var resizes: UInt64 = 0
+        /// The newest volume record that was handed to this store, and the map number of it; to the store they are bytes.
+        fileprivate(set) var volume: [UInt8] = []
+        fileprivate(set) var volumeMap: UInt64 = 0
         var mappedBlocks: UInt64 = 0
         var doubtCount = 0
         var doubts = DoubtList.Ends()
@@ -46,6 +51,17 @@ struct ObjectTable: ~Copyable {
     init() { byNumber = NumberTable() }
 
     var count: Int { sortedNames.count }
+    /// What the volume records take in a snapshot.
+    private(set) var volumeImageBytes: UInt64 = 0
+
+    /// Keeps the record of a map, unless that of a newer one is here.
+    mutating func keep(_ number: ObjectNumber, volume: [UInt8], map: UInt64) {
+        guard !volume.isEmpty, let state = byNumber.find(number.raw), map > state.pointee.volumeMap else { return }
+        volumeImageBytes -= UInt64(ObjectCodec.volumeImageBytes(state.pointee.volume.count))
+        volumeImageBytes += UInt64(ObjectCodec.volumeImageBytes(volume.count))
+        state.pointee.volume = volume
+        state.pointee.volumeMap = map
+    }
 
     subscript(_ number: ObjectNumber) -> State {
         _read {
@@ -77,7 +93,9 @@ struct ObjectTable: ~Copyable {
     }
 
     mutating func remove(_ number: ObjectNumber) {
-        guard let name = byNumber.find(number.raw)?.pointee.record.name else { return }
+        guard let state = byNumber.find(number.raw) else { return }
+        let name = state.pointee.record.name
+        volumeImageBytes -= UInt64(ObjectCodec.volumeImageBytes(state.pointee.volume.count))
         byName[name] = nil
         sortedNames.remove(at: position(name, after: false))
         byNumber.remove(number.raw)

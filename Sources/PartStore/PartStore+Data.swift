@@ -122,7 +122,7 @@ extension PartStore {
     @inline(__always)
     mutating func mapIsFull(after blocks: UInt64) -> Bool {
         let live = fillsUnderWay > 0 ? live.bytesInUse : 0
-        return state.map.bytesInUse + live + BlockMap.growth(blocks: blocks) > options.mapBytesMax
+        return state.map.bytesInUse + state.objects.volumeImageBytes + live + BlockMap.growth(blocks: blocks) > options.mapBytesMax
     }
 
     @inline(__always)
@@ -134,7 +134,7 @@ extension PartStore {
 
     /// Whether the state, with what is admitted and this, can still be written compactly.
     mutating func imageHasRoom(for bytes: UInt64) -> Bool {
-        let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256
+        let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256 + admittedVolumeBytes
         let doubts = UInt64(doubtsMax * PageImage.doubtBytes)
         return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
     }

@@ -19,7 +19,8 @@ extension PartStore {
                 slot.pointee.hasRecord ? log.add(slots.record(index), slot.pointee.recordBytes) : log.nextRecord - 1
             slots.append(index, to: &toApply)
         }
-        let moves = wantsSnapshot
+        // Where the next record does not fit what is left of this half, it goes into the other one.
+        let moves = wantsSnapshot || log.isEmpty && mayBeginSnapshot
         let target = snapshotReserve
         if moves { addSwitch(target) }
         let half = log.half
@@ -88,6 +89,7 @@ extension PartStore {
         appliedRecord = slot.recordNumber
         if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
+        if record.kind == .stamp, slot.recordBytes > LogRecord.headBytes { admittedVolumeBytes -= UInt64(slot.recordBytes) }
         if mutated(.reusesBlockEarly) {
             state.freed.release(upTo: .max, to: &allocator)
             allocator.rewind()

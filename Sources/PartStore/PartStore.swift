@@ -51,6 +51,10 @@ public struct PartStore: ~Copyable {
     /// Blocks of writes between admission and application: each may add an entry in doubt.
     var admittedBlocks = 0
     var pendingNames: [String] = []
+    /// What volume records take that are on their way to the log.
+    var admittedVolumeBytes: UInt64 = 0
+    /// The incarnation that was last let in.
+    var incarnationAdmitted: UInt64
     var nextObject: UInt32
     var objectsWithMark: ContiguousArray<ObjectNumber> = []
     /// Objects that are being filled, and what of them was written since.
@@ -80,6 +84,7 @@ public struct PartStore: ~Copyable {
         self.isVolatile = isVolatile
         self.superblock = superblock
         nextObject = max(superblock.nextObject, state.objects.next)
+        incarnationAdmitted = state.incarnation
         self.state = state
         self.allocator = allocator
         appliedRecord = log.nextRecord - 1
@@ -123,6 +128,14 @@ public struct PartStore: ~Copyable {
     public func mappedBlocks(of object: ObjectNumber) -> UInt64 { state.objects[object].mappedBlocks }
     public func highest(of object: ObjectNumber) -> Version { state.objects[object].highest }
     public mutating func durableSequence(of object: ObjectNumber) -> UInt64 { state.objects[object].durable }
+    /// The newest volume record, and the number of its map; empty and 0 where there is none.
+    public func volume(of object: ObjectNumber) -> (map: UInt64, record: [UInt8]) {
+        (state.objects[object].volumeMap, state.objects[object].volume)
+    }
+    /// The last resize of the volume that the object has gone along with.
+    public func resizes(of object: ObjectNumber) -> UInt64 { state.objects[object].resizes }
+    /// Of the catalogue that the store belongs to, from the moment that a raise is let in; 0: of none yet.
+    public var incarnation: UInt64 { incarnationAdmitted }
     public func doubtCount(of object: ObjectNumber) -> Int { state.objects[object].doubtCount }
     public var objectCount: Int { state.objects.count }
 

@@ -12,6 +12,8 @@ struct RequestSlots: ~Copyable {
         var isAnswered = false
         var next = noIndex
         var recordBytes = 0
+        /// Memory of its own, of a record that is larger than what a slot has; freed with the slot.
+        var large: UnsafeMutableRawPointer?
         /// Known once it is in a batch.
         var recordNumber: UInt64 = 0
         /// Disk writes of its data that are under way.
@@ -54,6 +56,7 @@ struct RequestSlots: ~Copyable {
     }
 
     deinit {
+        for index in 0..<capacity where slots[index].isUsed { slots[index].large?.deallocate() }
         slots.deallocate()
         records.deallocate()
     }
@@ -64,7 +67,12 @@ struct RequestSlots: ~Copyable {
     subscript(_ index: UInt32) -> UnsafeMutablePointer<Slot> { slots + Int(index) }
 
     @inline(__always)
-    func record(_ index: UInt32) -> UnsafeMutableRawPointer { records + Int(index) * LogRecord.bytesMax }
+    func record(_ index: UInt32) -> UnsafeMutableRawPointer { slots[Int(index)].large ?? records + Int(index) * LogRecord.bytesMax }
+
+    /// Room for a record of this size.
+    func makeRoom(_ index: UInt32, _ bytes: Int) {
+        if bytes > LogRecord.bytesMax { slots[Int(index)].large = .allocate(byteCount: bytes, alignment: 64) }
+    }
 
     func isUsed(_ index: UInt32) -> Bool { slots[Int(index)].isUsed }
 
@@ -76,6 +84,8 @@ struct RequestSlots: ~Copyable {
 
     mutating func give(_ index: UInt32) {
         invariant(slots[Int(index)].isUsed, "slot \(index) is given back twice")
+        slots[Int(index)].large?.deallocate()
+        slots[Int(index)].large = nil
         slots[Int(index)].isUsed = false
         free.append(index)
     }

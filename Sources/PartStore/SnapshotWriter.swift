@@ -11,7 +11,7 @@ import Base
 ///         24     8 last record that the objects hold; replay begins behind it
 ///         32     4 bytes, header and padding included
 ///         36     4 entry count
-///         40     4 kind: 1 objects, 2 pages
+///         40     4 kind: 1 objects, 2 pages, 3 volume records
 ///         44     4 1 in the last segment
 ///         48     8 revision that the superblock will have
 ///         56     8 zero
@@ -21,6 +21,7 @@ struct SnapshotWriter: ~Copyable {
         /// The log has moved; its last record in the other half is not applied yet.
         case waiting
         case objects
+        case volumes
         case pages
         /// All segments are on the disk, not durable yet.
         case written
@@ -49,6 +50,9 @@ struct SnapshotWriter: ~Copyable {
     var objectsRecord: UInt64 = 0
     /// Objects made later have all their records behind `objectsRecord`: their pages are not captured.
     var objectsEnd: UInt32 = 0
+    /// Objects whose volume records are still to be captured. One may be newer than `objectsRecord` then: that is kept when the log is
+    /// replayed over it.
+    var volumesLeft: ArraySlice<ObjectNumber> = []
     var nextPage: UInt32 = 0
     var offset = 0
     var buffer: UnsafeMutableRawPointer
@@ -73,9 +77,11 @@ struct SnapshotWriter: ~Copyable {
 }
 
 extension PartStore {
+    var mayBeginSnapshot: Bool { snapshot.phase == .idle && slots.usedCount < options.requestsMax }
+
     /// The log has filled half of what is left in its half beside the snapshot.
     var wantsSnapshot: Bool {
-        guard snapshot.phase == .idle, slots.usedCount < options.requestsMax else { return false }
+        guard mayBeginSnapshot else { return false }
         let room = Int(superblock.geometry.halfBytes) - log.tailStart
         return log.offset - log.tailStart > room / 2
     }
@@ -117,6 +123,7 @@ extension PartStore {
             guard appliedRecord >= snapshot.switchRecord else { return }
             snapshot.phase = .objects
             writeObjects()
+        case .volumes: writeVolumes()
         case .pages: writePages()
         case .idle, .objects, .written, .flushing, .superblock, .superblockWritten, .superblockFlushing, .secondSuperblock: break
         }
@@ -129,8 +136,27 @@ extension PartStore {
         snapshot.grow(to: SnapshotWriter.headBytes + all.count * ObjectCodec.imageBytesMax + Block.bytes)
         var used = SnapshotWriter.headBytes
         for number in all { used += ObjectCodec.encodeImage(number, state.objects[number], to: snapshot.buffer + used) }
-        snapshot.phase = .pages
+        snapshot.volumesLeft = all[...]
+        snapshot.phase = .volumes
         writeSegment(kind: 1, entries: all.count, used: used, isLast: false)
+    }
+
+    private mutating func writeVolumes() {
+        var used = SnapshotWriter.headBytes
+        var entries = 0
+        while let number = snapshot.volumesLeft.first {
+            let bytes = state.objects.contains(number) ? ObjectCodec.volumeImageBytes(state.objects[number].volume.count) : 0
+            if used + bytes > SnapshotWriter.segmentBytes { break }
+            snapshot.volumesLeft.removeFirst()
+            guard bytes > 0 else { continue }
+            used += ObjectCodec.encodeVolume(number, state.objects[number], to: snapshot.buffer + used)
+            entries += 1
+        }
+        if snapshot.volumesLeft.isEmpty {
+            snapshot.volumesLeft = []
+            snapshot.phase = .pages
+        }
+        if entries > 0 { writeSegment(kind: 3, entries: entries, used: used, isLast: false) } else { continueSnapshot() }
     }
 
     private mutating func writePages() {
@@ -201,7 +227,7 @@ extension PartStore {
         case .superblockFlushing:
             writeSuperblock(1)
             snapshot.phase = .secondSuperblock
-        case .idle, .waiting, .objects, .pages, .written, .superblock, .superblockWritten, .secondSuperblock: break
+        case .idle, .waiting, .objects, .volumes, .pages, .written, .superblock, .superblockWritten, .secondSuperblock: break
         }
     }
 
@@ -213,6 +239,7 @@ extension PartStore {
         superblock.tailRecord = snapshot.tailRecord
         superblock.tailChain = snapshot.tailChain
         superblock.nextObject = nextObject
+        superblock.incarnation = state.incarnation
     }
 
     private mutating func writeSuperblock(_ copy: Int) {

@@ -59,6 +59,7 @@ public enum StoreFile {
         }
         superblock.hostBoot = world.hostBoot
         superblock.nextObject = max(superblock.nextObject, state.objects.next)
+        superblock.incarnation = state.incarnation
         try await write(superblock, operations, disk)
 
         var log = LogWriter(

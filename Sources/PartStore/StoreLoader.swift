@@ -273,13 +273,14 @@ struct StoreLoader: ~Copyable {
 
     /// It was read once already, when it was found.
     private func record(_ number: UInt64) -> LogRecord? {
-        LogRecord.decode(records.source(number), available: LogRecord.bytesMax, geometry: geometry)?.0
+        LogRecord.decode(records.source(number), available: LogRecord.stampBytesMax, geometry: geometry)?.0
     }
 
     // MARK: Snapshot
 
     private mutating func loadSnapshot() async throws(Failure) -> StoreState {
         var state = StoreState()
+        state.incarnation = superblock.incarnation
         objectsRecord = superblock.tailRecord - 1
         guard superblock.snapshotBytes > 0 else { return state }
         var doubts: ContiguousArray<DoubtList.Entry> = []
@@ -299,6 +300,13 @@ struct StoreLoader: ~Copyable {
                         state.objects.find(object.record.name) == nil
                     {
                         state.objects.insert(number, object)
+                        length = entryBytes
+                    }
+                } else if head.kind == 3 {
+                    if let (number, map, volume, entryBytes) = ObjectCodec.decodeVolume(source, available: bytes - used),
+                        state.objects.contains(number)
+                    {
+                        state.objects.keep(number, volume: volume, map: map)
                         length = entryBytes
                     }
                 } else {
@@ -372,9 +380,10 @@ struct StoreLoader: ~Copyable {
     }
 
     private func checkMemory(_ state: inout StoreState) throws(Failure) {
-        guard state.map.bytesInUse + records.bytesInUse > bytesMax else { return }
+        let others = state.objects.volumeImageBytes + records.bytesInUse
+        guard state.map.bytesInUse + others > bytesMax else { return }
         dropOrphans(&state)
-        guard state.map.bytesInUse + records.bytesInUse > bytesMax else { return }
+        guard state.map.bytesInUse + others > bytesMax else { return }
         throw Failure(
             .outOfMemory,
             "loading this store takes more than the \(bytesMax >> 20) MiB of memory that there are for it; free some, or give it more "

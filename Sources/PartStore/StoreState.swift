@@ -16,6 +16,8 @@ struct StoreState: ~Copyable {
     /// Objects written to since the last barrier began.
     private(set) var touched: ContiguousArray<ObjectNumber> = []
     var marks = StoreMarks()
+    /// Of the catalogue that the store belongs to; it never goes back.
+    var incarnation: UInt64 = 0
     /// Pages of removed objects may be left; they are swept little by little.
     private(set) var needsSweep = false
     private var sweepCursor: UInt32 = 0
@@ -24,7 +26,7 @@ struct StoreState: ~Copyable {
     var imageBytesBound: UInt64 {
         map.mappedBlocks * UInt64(PageImage.runBytes + 4) + map.emptyRunsMax * UInt64(PageImage.runBytes)
             + UInt64(map.pageCount) * UInt64(SnapshotWriter.pageBytes) + UInt64(map.pageEnd)
-            + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax)
+            + UInt64(objects.count + 1) * UInt64(ObjectCodec.imageBytesMax) + objects.volumeImageBytes
     }
 
     /// Applies one record. `source` is its first byte. False when it makes no sense in this state: the log is not ours.
@@ -39,6 +41,10 @@ struct StoreState: ~Copyable {
             return true
         }
         if record.kind == .switchHalf || record.kind == .void || record.kind == .note { return true }
+        if record.kind == .adopt {
+            incarnation = max(incarnation, record.argument)
+            return true
+        }
         guard objects.contains(record.object) else { return false }
         switch record.kind {
         case .write, .zero:
@@ -53,6 +59,7 @@ struct StoreState: ~Copyable {
         case .resize:
             guard ObjectRecord.isSound(bytes: record.argument) else { return false }
             objects[record.object].record.bytes = record.argument
+            objects[record.object].resizes = max(objects[record.object].resizes, record.version.sequence)
             trim(record.object, to: record.argument, number)
         case .fence:
             guard record.version.generation > objects[record.object].record.generation else { return false }
@@ -60,11 +67,12 @@ struct StoreState: ~Copyable {
         case .stamp:
             guard record.version.generation == objects[record.object].record.generation else { return false }
             objects[record.object].record.map = max(objects[record.object].record.map, record.argument)
+            objects.keep(record.object, volume: LogRecord.volume(source), map: record.argument)
         case .fillBegin:
             guard beginFill(record, source, number) else { return false }
         case .fillEnd:
             guard endFill(record) else { return false }
-        case .create, .switchHalf, .void, .note: unreachable("handled above")
+        case .create, .switchHalf, .void, .note, .adopt: unreachable("handled above")
         }
         return true
     }
@@ -213,8 +221,6 @@ struct StoreState: ~Copyable {
         let object = record.object
         let generation = record.version.generation
         objects[object].record.generation = generation
-        // A recovery may have stamped a newer map since this writer was given its own: a map never goes back.
-        objects[object].record.map = max(objects[object].record.map, record.argument)
         objects[object].mark = 0
         objects[object].durable = 0
         objects[object].lowestSinceBarrier = .max

@@ -27,6 +27,7 @@ import Base
 ///        172     4 zero
 ///        176     8 next object number
 ///        184     8 created, milliseconds since 1970
+///        192     8 incarnation of the catalogue that the store belongs to
 ///
 /// Identity comes before position: a tool that finds a damaged store can still tell whose it is.
 public struct Superblock: Hashable, Sendable {
@@ -52,6 +53,7 @@ public struct Superblock: Hashable, Sendable {
     public var tailChain: UInt32 = 0
     public var nextObject: UInt32 = 1
     public var createdMilliseconds: UInt64 = 0
+    public var incarnation: UInt64 = 0
 
     public init(cluster: Identifier, store: Identifier, geometry: Geometry) {
         self.cluster = cluster
@@ -82,6 +84,7 @@ public struct Superblock: Hashable, Sendable {
         target.store(tailChain, at: 168)
         target.store(nextObject, at: 176)
         target.store(createdMilliseconds, at: 184)
+        target.store(incarnation, at: 192)
         target.store(Superblock.check(target), at: 12)
     }
 
@@ -116,6 +119,7 @@ public struct Superblock: Hashable, Sendable {
         superblock.tailChain = source.load(UInt32.self, at: 168)
         superblock.nextObject = source.load(UInt32.self, at: 176)
         superblock.createdMilliseconds = source.load(UInt64.self, at: 184)
+        superblock.incarnation = source.load(UInt64.self, at: 192)
         try superblock.checkShape(checkBytes: source.load(UInt32.self, at: 96))
         return superblock
     }
@@ -127,7 +131,7 @@ public struct Superblock: Hashable, Sendable {
             && geometry.halfBlocks <= geometry.blocks / 8 && checkBytes == 4 && snapshotHalf <= 1
             && snapshotBytes <= geometry.halfBytes && tailOffset < geometry.halfBytes && tailOffset >= snapshotBytes
             && tailOffset % UInt64(Block.bytes) == 0 && nextObject >= 1 && tailRecord >= 1
-            && max(revision, mountCounter, tailRecord) < Superblock.counterMax
+            && max(revision, mountCounter, tailRecord, incarnation) < Superblock.counterMax
         guard isSound else { throw Failure(.malformed, "the superblock contradicts itself") }
     }
 }

@@ -118,10 +118,11 @@ extension VolumeEngine {
 
     /// Tells the new number to those who have not heard it.
     mutating func sendStamps() {
-        guard tableNext != nil else { return }
+        guard let record = tableNext?.record else { return }
         for peer in 0..<peers.count {
             let state = peers.at(peer)
             guard state.pointee.stampWanted > 0, state.pointee.phase == .attached, !state.pointee.isStampInFlight else { continue }
+            state.pointee.setStamp(StampRequest(record: record).encoded)
             state.pointee.isStampInFlight = control(peer, .stamp, .stamp)
             state.pointee.stampSent = mapNumber
         }

@@ -310,7 +310,7 @@ extension VolumeEngine {
     /// A mark, a keep-alive, a stamp or a close; these have requests of their own. False if there is no room.
     @discardableResult
     mutating func control(_ peer: Int, _ opcode: Opcode, _ purpose: RequestSlot.Purpose) -> Bool {
-        guard peers.at(peer).pointee.phase == .attached, peers.at(peer).pointee.sender.room > 0,
+        guard peers.at(peer).pointee.phase == .attached, peers.at(peer).pointee.sender.room > 1,
             let request = peers.at(peer).pointee.requests.take(opcode, purpose, part: SlotList.none)
         else { return false }
         transmit(peer, request)
@@ -361,6 +361,14 @@ extension VolumeEngine {
         if peer.pointee.outstanding == 0 { peer.pointee.waitsSince = now }
         peer.pointee.outstanding += 1
         let token = UInt32(truncatingIfNeeded: request)
+        if slot.pointee.opcode == .stamp, let body = peer.pointee.stampBody.baseAddress {
+            header.metaBytes = UInt32(truncatingIfNeeded: peer.pointee.stampBody.count)
+            header.metaCheck = Checksum.of(UnsafeRawBufferPointer(peer.pointee.stampBody))
+            header.encode(to: head)
+            peer.pointee.sender.append(head, FrameHeader.bytes)
+            peer.pointee.sender.append(body, peer.pointee.stampBody.count, token: token)
+            return
+        }
         guard slot.pointee.opcode == .write else {
             header.encode(to: head)
             peer.pointee.sender.append(head, FrameHeader.bytes, token: token)

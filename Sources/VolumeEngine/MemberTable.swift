@@ -35,11 +35,15 @@ public struct MemberTable: Hashable, Sendable {
     /// The fewest members in sync with which writes of a placement go on.
     public var floor: Int
     public private(set) var members: ContiguousArray<Member>
+    /// What the OSTs keep of this map; it goes to them with its number.
+    public private(set) var record: [UInt8]
 
     /// A volume that one OST keeps whole.
     public static let single = MemberTable(number: 0, peerCount: 1, membersPerPlacement: 1, members: [Member(peer: 0)])
 
-    public init(number: UInt64, peerCount: Int, membersPerPlacement: Int, floor: Int = 1, members: ContiguousArray<Member>) {
+    public init(
+        number: UInt64, peerCount: Int, membersPerPlacement: Int, floor: Int = 1, members: ContiguousArray<Member>, record: [UInt8] = []
+    ) {
         invariant(membersPerPlacement >= 1 && members.count % membersPerPlacement == 0, "\(members.count) members of a map")
         invariant(!members.isEmpty && members.allSatisfy { $0.peer < peerCount }, "a map of \(peerCount) peers names others")
         self.number = number
@@ -47,6 +51,7 @@ public struct MemberTable: Hashable, Sendable {
         self.membersPerPlacement = membersPerPlacement
         self.floor = floor
         self.members = members
+        self.record = record
     }
 
     public var placementCount: Int { members.count / membersPerPlacement }

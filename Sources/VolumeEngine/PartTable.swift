@@ -64,12 +64,13 @@ extension Opcode {
     var changesBlocks: Bool {
         switch self {
         case .write, .writeZeroes, .discard: true
-        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .flush, .mark, .stamp, .doubts,
+        case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .ping, .volumeRecord, .adopt, .read, .flush,
+            .mark, .stamp, .doubts,
             .changed, .checks, .fillBegin, .fillEnd, .fillPage, .event,
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             false
         }
     }

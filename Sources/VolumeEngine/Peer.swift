@@ -101,8 +101,21 @@ struct Peer: ~Copyable {
     var stampWanted: UInt64 = 0
     var isStampInFlight = false
     var stampSent: UInt64 = 0
+    /// The body of the stamp in flight.
+    var stampBody = UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
-    deinit { receivePieces.deallocate() }
+    deinit {
+        receivePieces.deallocate()
+        stampBody.deallocate()
+    }
+
+    /// Only while none is in flight: the kernel reads it.
+    mutating func setStamp(_ body: [UInt8]) {
+        invariant(!isStampInFlight, "two stamps at once")
+        stampBody.deallocate()
+        stampBody = .allocate(byteCount: body.count, alignment: 16)
+        stampBody.copyBytes(from: body)
+    }
 
     mutating func attach(_ attachment: Attachment, now: Instant) {
         phase = .attached

@@ -15,6 +15,12 @@ public struct BodyWriter {
         put(value.low.byteSwapped)
     }
 
+    /// A 32-bit length, then the bytes.
+    public mutating func put(record: [UInt8]) {
+        put(UInt32(record.count))
+        bytes.append(contentsOf: record)
+    }
+
     /// A 16-bit length, then the bytes.
     public mutating func put(_ value: String) {
         let utf8 = Array(value.utf8.prefix(Int(UInt16.max)))
@@ -43,6 +49,15 @@ public struct BodyReader {
     }
 
     public mutating func getIdentifier() throws(Failure) -> Identifier { try take(16).loadIdentifier(at: 0) }
+
+    /// A volume record, which nobody on the way looks into.
+    public mutating func getRecord() throws(Failure) -> [UInt8] {
+        let count = Int(try get(UInt32.self))
+        guard count <= Limits.volumeRecordBytesMax else {
+            throw Failure(.malformed, "a volume record of \(count) bytes, at most \(Limits.volumeRecordBytesMax) are taken")
+        }
+        return Array(UnsafeRawBufferPointer(start: try take(count), count: count))
+    }
 
     public mutating func getString(max: Int = Limits.nameBytesMax) throws(Failure) -> String {
         let count = Int(try get(UInt16.self))

@@ -54,6 +54,9 @@ public struct OSTEntry: Hashable, Sendable {
 
 /// All that a client needs to know of a volume: chunk i has its members in placement i mod their number.
 ///
+/// Its encoding is also the **volume record**: whoever hands an OST a new map number hands it the map of that number, so that the catalogue
+/// can be rebuilt from the disks. Therefore the map says more than a client asks for: what the catalogue would lose otherwise.
+///
 /// Invariants, which `check` holds and no body without them is read: every placement has as many members as the layout says, on as many
 /// different OSTs, each of which is listed; every listed one is used; and the whole fits the body of one frame.
 public struct VolumeMap: Message {
@@ -66,12 +69,54 @@ public struct VolumeMap: Message {
     /// Placement by placement, each in the order of its members.
     public var entries: [MemberEntry]
 
-    public init(object: ObjectRecord, floor: Int, osts: [OSTEntry], membersPerPlacement: Int, entries: [MemberEntry]) {
+    /// Of the catalogue that this comes from.
+    public var incarnation: UInt64
+    public var level: SpreadLevel
+    /// The size that the objects on the OSTs get, and how often that has changed.
+    public var objectBytes: UInt64
+    public var resizes: UInt64
+    public var unresized: [Unresized]
+    public var bases: [FillBase]
+
+    /// An OST whose object may have another size than `objectBytes`, and to which size that must be cut first.
+    public struct Unresized: Hashable, Sendable {
+        /// Into `osts`.
+        public var ost: Int
+        public var cut: UInt64
+
+        public init(ost: Int, cut: UInt64) {
+            self.ost = ost
+            self.cut = cut
+        }
+    }
+
+    /// Up to where an OST with members that are not in sync had everything.
+    public struct FillBase: Hashable, Sendable {
+        /// Into `osts`.
+        public var ost: Int
+        public var version: Version
+
+        public init(ost: Int, version: Version) {
+            self.ost = ost
+            self.version = version
+        }
+    }
+
+    public init(
+        object: ObjectRecord, floor: Int, osts: [OSTEntry], membersPerPlacement: Int, entries: [MemberEntry], incarnation: UInt64 = 0,
+        level: SpreadLevel = .host, objectBytes: UInt64? = nil, resizes: UInt64 = 0, unresized: [Unresized] = [], bases: [FillBase] = []
+    ) {
         self.object = object
         self.floor = floor
         self.osts = osts
         self.membersPerPlacement = membersPerPlacement
         self.entries = entries
+        self.incarnation = incarnation
+        self.level = level
+        self.objectBytes = objectBytes ?? object.bytes
+        self.resizes = resizes
+        self.unresized = unresized
+        self.bases = bases
     }
 
     public var placementCount: Int { entries.count / membersPerPlacement }
@@ -96,7 +141,7 @@ public struct VolumeMap: Message {
 
     /// What a map with so much in it takes at most, whatever its OSTs call themselves.
     public static func bytesMax(osts: Int, entries: Int) -> Int {
-        recordBytesMax + 2 + 2 + osts * OSTEntry.bytesMax + 2 + 2 + entries * entryBytes
+        recordBytesMax + 2 + 2 + osts * (OSTEntry.bytesMax + 10 + 18) + 2 + 2 + entries * entryBytes + 8 + 1 + 8 + 8 + 2 + 2
     }
 
     private static let recordBytesMax = 16 + 2 + Limits.nameBytesMax + 8 + 1 + 8 + 2 + 2 + 8 + 8 + 8
@@ -120,6 +165,21 @@ public struct VolumeMap: Message {
             body.put(entry.changed)
             body.put(entry.incarnation)
         }
+        body.put(incarnation)
+        body.put(level.rawValue)
+        body.put(objectBytes)
+        body.put(resizes)
+        body.put(UInt16(unresized.count))
+        for entry in unresized {
+            body.put(UInt16(entry.ost))
+            body.put(entry.cut)
+        }
+        body.put(UInt16(bases.count))
+        for base in bases {
+            body.put(UInt16(base.ost))
+            body.put(base.version.generation)
+            body.put(base.version.sequence)
+        }
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -141,6 +201,20 @@ public struct VolumeMap: Message {
             guard let state = MemberState(rawValue: state) else { throw Failure(.malformed, "member state \(state) is unknown") }
             entries.append(
                 MemberEntry(ost: ost, state: state, changed: try body.get(UInt64.self), incarnation: try body.get(UInt64.self)))
+        }
+        incarnation = try body.get(UInt64.self)
+        level = try body.getSpreadLevel()
+        objectBytes = try body.get(UInt64.self)
+        resizes = try body.get(UInt64.self)
+        unresized = []
+        for _ in 0..<Int(try body.get(UInt16.self)) {
+            unresized.append(Unresized(ost: Int(try body.get(UInt16.self)), cut: try body.get(UInt64.self)))
+        }
+        bases = []
+        for _ in 0..<Int(try body.get(UInt16.self)) {
+            let ost = Int(try body.get(UInt16.self))
+            bases.append(
+                FillBase(ost: ost, version: Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))))
         }
         try check()
     }
@@ -169,6 +243,9 @@ public struct VolumeMap: Message {
             }
         }
         guard !isUsed.contains(false) else { throw Failure(.malformed, "a map lists an OST that keeps nothing of the volume") }
+        guard Set(unresized.map(\.ost)).count == unresized.count, Set(bases.map(\.ost)).count == bases.count,
+            unresized.allSatisfy({ $0.ost < osts.count }), bases.allSatisfy({ $0.ost < osts.count })
+        else { throw Failure(.malformed, "a map says of an OST what it has said of it before, or of one that it does not list") }
     }
 }
 

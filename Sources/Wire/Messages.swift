@@ -43,11 +43,14 @@ public struct Hello: Message {
     public var software: String
     /// Room for authentication; empty until keys exist.
     public var authentication: String
+    /// Of the catalogue: of a client that whose map it has, of an OST the one that it belongs to; 0: none. It rises when a catalogue is
+    /// rebuilt from the disks, and whoever comes with an older one is refused.
+    public var incarnation: UInt64
 
     public init(
         role: Role, cluster: Identifier = .zero, features: UInt64 = 0, frameBytesMax: UInt32 = UInt32(Limits.frameBytesMax),
         requestsMax: UInt32 = UInt32(Limits.requestsPerConnectionMax), store: Identifier = .zero, mountCounter: UInt64 = 0,
-        boot: Identifier = .zero, software: String = "", authentication: String = ""
+        boot: Identifier = .zero, software: String = "", authentication: String = "", incarnation: UInt64 = 0
     ) {
         self.role = role
         self.cluster = cluster
@@ -59,6 +62,7 @@ public struct Hello: Message {
         self.boot = boot
         self.software = software
         self.authentication = authentication
+        self.incarnation = incarnation
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -72,6 +76,7 @@ public struct Hello: Message {
         body.put(boot)
         body.put(software)
         body.put(authentication)
+        body.put(incarnation)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -87,6 +92,7 @@ public struct Hello: Message {
         boot = try body.getIdentifier()
         software = try body.getString()
         authentication = try body.getString(max: 4096)
+        incarnation = try body.get(UInt64.self)
     }
 }
 
@@ -112,23 +118,28 @@ public struct OpenRequest: Message {
     public var flags: Flags
     /// Makes raising the generation idempotent: the same nonce asks again for the same open.
     public var nonce: Identifier
+    /// Of a fence: the volume record of the map that the header names; may be empty where the OST has that map already.
+    public var record: [UInt8]
 
-    public init(name: String, flags: Flags, nonce: Identifier = .zero) {
+    public init(name: String, flags: Flags, nonce: Identifier = .zero, record: [UInt8] = []) {
         self.name = name
         self.flags = flags
         self.nonce = nonce
+        self.record = record
     }
 
     public func encode(to body: inout BodyWriter) {
         body.put(name)
         body.put(flags.rawValue)
         body.put(nonce)
+        body.put(record: record)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
         name = try body.getString()
         flags = Flags(rawValue: try body.get(UInt8.self))
         nonce = try body.getIdentifier()
+        record = try body.getRecord()
     }
 }
 
@@ -189,7 +200,81 @@ extension ObjectRecord: Message {
     }
 }
 
-/// Stat, remove: by name. Resize: the new size is the header's argument.
+/// Makes an object. Of a volume of a cluster the record comes with it, and the header names the map number of that.
+public struct CreateRequest: Message {
+    public var object: ObjectRecord
+    public var record: [UInt8]
+
+    public init(_ object: ObjectRecord, record: [UInt8] = []) {
+        self.object = object
+        self.record = record
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        object.encode(to: &body)
+        body.put(record: record)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        object = try ObjectRecord(from: &body)
+        record = try body.getRecord()
+    }
+}
+
+/// The new size is the header's argument; its sequence the number of the resize, 0 of one that is only a step. Of a volume of a cluster the
+/// record comes with it, and the header names the map number of that.
+public struct ResizeRequest: Message {
+    public var name: String
+    public var record: [UInt8]
+
+    public init(name: String, record: [UInt8] = []) {
+        self.name = name
+        self.record = record
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(name)
+        body.put(record: record)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        name = try body.getString()
+        record = try body.getRecord()
+    }
+}
+
+/// A new map number with the record of that map.
+public struct StampRequest: Message {
+    public var record: [UInt8]
+
+    public init(record: [UInt8]) { self.record = record }
+    public func encode(to body: inout BodyWriter) { body.put(record: record) }
+    public init(from body: inout BodyReader) throws(Failure) { record = try body.getRecord() }
+}
+
+/// What an object knows of its volume. The map number of the record is in the reply's header, 0 where there is none.
+public struct VolumeRecordReply: Message {
+    /// The last resize that it has gone along with.
+    public var resizes: UInt64
+    public var record: [UInt8]
+
+    public init(resizes: UInt64, record: [UInt8]) {
+        self.resizes = resizes
+        self.record = record
+    }
+
+    public func encode(to body: inout BodyWriter) {
+        body.put(resizes)
+        body.put(record: record)
+    }
+
+    public init(from body: inout BodyReader) throws(Failure) {
+        resizes = try body.get(UInt64.self)
+        record = try body.getRecord()
+    }
+}
+
+/// Stat, remove, and the volume record: by name.
 public struct NameRequest: Message {
     public var name: String
 

@@ -16,10 +16,12 @@ public struct OSTRegisterRequest: Message {
     public var domain: String
     public var capacityBytes: UInt64
     public var freeBytes: UInt64
+    /// Of the catalogue that it belongs to; 0: of none yet.
+    public var incarnation: UInt64
 
     public init(
         store: Identifier, mountCounter: UInt64, boot: Identifier, endpoints: [String], host: String, domain: String,
-        capacityBytes: UInt64, freeBytes: UInt64
+        capacityBytes: UInt64, freeBytes: UInt64, incarnation: UInt64 = 0
     ) {
         self.store = store
         self.mountCounter = mountCounter
@@ -29,6 +31,7 @@ public struct OSTRegisterRequest: Message {
         self.domain = domain
         self.capacityBytes = capacityBytes
         self.freeBytes = freeBytes
+        self.incarnation = incarnation
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -40,6 +43,7 @@ public struct OSTRegisterRequest: Message {
         body.put(domain)
         body.put(capacityBytes)
         body.put(freeBytes)
+        body.put(incarnation)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -51,6 +55,7 @@ public struct OSTRegisterRequest: Message {
         domain = try body.getString(max: 256)
         capacityBytes = try body.get(UInt64.self)
         freeBytes = try body.get(UInt64.self)
+        incarnation = try body.get(UInt64.self)
     }
 }
 
@@ -114,6 +119,15 @@ public struct OSTListRequest: Message {
     public init(after: Identifier = .zero) { self.after = after }
     public func encode(to body: inout BodyWriter) { body.put(after) }
     public init(from body: inout BodyReader) throws(Failure) { after = try body.getIdentifier() }
+}
+
+/// The one that is forgotten.
+public struct OSTRemoveRequest: Message {
+    public var store: Identifier
+
+    public init(store: Identifier) { self.store = store }
+    public func encode(to body: inout BodyWriter) { body.put(store) }
+    public init(from body: inout BodyReader) throws(Failure) { store = try body.getIdentifier() }
 }
 
 /// In the order of their stores; an empty list is the end.

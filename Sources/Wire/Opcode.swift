@@ -14,6 +14,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case statistics = 9
     /// Nothing but a reply: keeps an idle connection known to be alive.
     case ping = 10
+    /// What an object knows of its volume: the newest map that was handed to it.
+    case volumeRecord = 11
+    /// Raises the incarnation of the catalogue that the store belongs to.
+    case adopt = 12
 
     // Data: addressed by (handle, chunk, member, first block, count).
     case read = 16
@@ -66,6 +70,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     /// An OST tells where it is; repeated as its heartbeat.
     case ostRegister = 80
     case ostList = 81
+    /// One that keeps nothing is forgotten.
+    case ostRemove = 82
 
     /// Whether it is asked of a metadata server, and of nobody else.
     public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue }

@@ -11,6 +11,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "init": return try initialize(command)
         case "serve": return try serve(command)
         case "info": return try info(command)
+        case "rebuild": return try rebuild(command)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
     } catch {
@@ -39,7 +40,7 @@ func inWorld(
 }
 
 /// Of commands that say all that there is to say themselves.
-private var quietly: ReactorOptions {
+var quietly: ReactorOptions {
     var options = ReactorOptions()
     options.logLevel = .warning
     options.name = "rawstor-mdt"

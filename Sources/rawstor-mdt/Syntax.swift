@@ -20,6 +20,9 @@ private let trust: [CommandSyntax.Option] = [
 ]
 private let servers = "etcd://mds1:2379,mds2:2379,mds3:2379"
 
+private let rebuilding =
+    "rawstor-mdt rebuild /var/lib/rawstor/new --cluster 01997c1e-6a1b-7c3d-8e4f-5a6b7c8d9e0f --ost oss1:7710,oss2:7710"
+
 let syntax = CommandSyntax(
     program: "rawstor-mdt", summary: "keeps the catalogue of a cluster, volumes and OSTs, and serves it.",
     verbs: [
@@ -61,6 +64,32 @@ let syntax = CommandSyntax(
             positionals: [store], options: [.flag("json", "As one line of JSON.")] + trust,
             examples: [.init("rawstor-mdt info /var/lib/rawstor/mdt", "Which cluster is this?")],
             notes: ["A file is not being served meanwhile; of one that is, 'rawstor status' tells."]),
+        CommandSyntax.Verb(
+            "rebuild", "Makes a lost catalogue anew, from what the OSTs of its cluster keep.",
+            positionals: [CommandSyntax.Positional("PATH", "Where the new catalogue goes; nothing is there yet.")],
+            options: [
+                .value("cluster", "UUID", "The cluster; 'rawstor-ost info' tells it of any of the stores.", isRequired: true),
+                .value(
+                    "ost", "HOST:PORT[,HOST:PORT]", "An OST that is served, where it can be reached from here. All that can be found.",
+                    isRepeatable: true, isRequired: true),
+                .value("without", "NAME", "Leaves this volume out, by its name or its id.", isRepeatable: true),
+                .value(
+                    "lost", "STORE",
+                    "The disk of this store is gone for good: what only it knew is given up, acknowledged writes included.",
+                    isRepeatable: true),
+                .flag("yes", "Does it. Without this it is only told what would be done."),
+                .flag("json", "As one line of JSON."),
+            ],
+            examples: [
+                .init(rebuilding, "What would come out?"), .init(rebuilding + " --yes", "Rebuilds it"),
+            ],
+            notes: [
+                "It refuses, and says what is missing, rather than guess: each member that counts must be asked. Nothing that was out of "
+                    + "date becomes up to date. From '--yes' on the OSTs refuse whatever comes from the old catalogue; volumes that are "
+                    + "open go on as soon as the new one is served at the old address. Nothing is changed on the OSTs besides.",
+                "Not known to the disks, and lost: which OSTs are drained, and volumes that were removed while one of their OSTs was away "
+                    + "may turn up again.",
+            ]),
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

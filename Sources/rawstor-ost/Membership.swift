@@ -86,7 +86,8 @@ struct Membership {
             let statistics = server.engine.storeStatistics
             return OSTRegisterRequest(
                 store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: addresses, host: host,
-                domain: domain.description, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+                domain: domain.description, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes,
+                incarnation: identity.incarnation)
         }
         registrar.start()
         return registrar

@@ -1,5 +1,6 @@
 import Arguments
 import Base
+import CSystem
 import Environment
 import PartStore
 import Reactor
@@ -41,4 +42,10 @@ private func write(_ text: String, to path: String) throws(Failure) {
         return
     }
     try writeFile(path, text + "\n")
+}
+
+private func writeFile(_ path: String, _ text: String) throws(Failure) {
+    var text = text
+    let result = text.withUTF8 { rs_file_write(path, $0.baseAddress, $0.count) }
+    if result < 0 { throw Failure(.invalidArgument, "\(path) cannot be written: errno \(-result)") }
 }

@@ -155,7 +155,7 @@ func below<Report>(_ address: Address, _ reports: [Report], name: (Report) -> St
 }
 
 /// Asks a metadata server of the cluster at `address`.
-private func inCluster<Value>(
+func inCluster<Value>(
     _ invocation: Invocation, _ address: Address, _ body: @escaping (MDTCatalogue) async throws(Failure) -> Value
 ) throws(Failure) -> Value {
     guard address.kind == .cluster else {

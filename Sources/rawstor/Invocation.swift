@@ -66,6 +66,8 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "volume bench": try benchVolume(invocation)
         case "df": try showSpace(invocation)
         case "ost ls": try listOSTs(invocation)
+        case "ost info": try showOST(invocation)
+        case "ost rm": try removeOST(invocation)
         case "status": try showStatus(invocation)
         case "volume recover": try recoverVolume(invocation)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")

@@ -148,6 +148,23 @@ private let ostListVerb = CommandSyntax.Verb(
     positionals: [clusterURL], options: [timeout, json],
     examples: [.init("rawstor ost ls \(cluster)", "All OSTs")])
 
+private let ost = CommandSyntax.Positional("OST", "Its address HOST:PORT, or the id of its store.")
+
+private let ostInfoVerb = CommandSyntax.Verb(
+    "ost info", "Tells about one OST, and which volumes have members there.",
+    positionals: [clusterURL, ost], options: [timeout, json],
+    examples: [.init("rawstor ost info \(cluster) oss7:7710", "What would be missing without it?")],
+    notes: ["'Last copy of' counts the placements that have nobody else in sync: without this OST their data cannot be reached."])
+
+private let ostRemoveVerb = CommandSyntax.Verb(
+    "ost rm", "Forgets an OST that keeps nothing and has been stopped for a minute.",
+    positionals: [clusterURL, ost], options: [timeout, json],
+    examples: [.init("rawstor ost rm \(cluster) oss7:7710", "After its last volume was removed")],
+    notes: [
+        "It is refused while a volume has members there, up to date or not; 'rawstor ost info' lists them. Started again the OST registers "
+            + "as a new one."
+    ])
+
 private let statusVerb = CommandSyntax.Verb(
     "status", "Tells how a cluster is: which OSTs are away, and which volumes are not in sync.",
     positionals: [clusterURL], options: [timeout, json],
@@ -161,7 +178,7 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
-        recoverVerb, spaceVerb, ostListVerb, statusVerb,
+        recoverVerb, spaceVerb, ostListVerb, ostInfoVerb, ostRemoveVerb, statusVerb,
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

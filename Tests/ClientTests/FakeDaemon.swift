@@ -122,11 +122,11 @@ final class FakeDaemon {
             store.durable = store.highest
             reply.mark = store.durable
         case .close, .ping, .event: break
-        case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: throw Failure(.unsupported)
+        case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage, .volumeRecord, .adopt: throw Failure(.unsupported)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             throw Failure(.unsupported)
         }
         return frame(reply, [])

@@ -106,11 +106,16 @@ private func readBodies(_ body: UnsafeRawBufferPointer) {
     read(OSTRegisterReply.self, body)
     read(OSTListRequest.self, body)
     read(OSTListReply.self, body)
+    read(OSTRemoveRequest.self, body)
     read(DoubtsReply.self, body)
     read(ChangedRequest.self, body)
     read(ChangedReply.self, body)
     read(ChecksReply.self, body)
     read(FillReply.self, body)
+    read(CreateRequest.self, body)
+    read(ResizeRequest.self, body)
+    read(StampRequest.self, body)
+    read(VolumeRecordReply.self, body)
 }
 
 /// What can be read reads the same after it was written again.

@@ -154,7 +154,9 @@ func makeSeeds() -> [Image] {
         }
         if step % 3 != 0 { disk.settle(sleeps: 0) }
         if step == 40 { _ = disk.request { $0.remove(tag: $1, ObjectNumber(3)) } }
-        if step % 700 == 60 { _ = disk.request { $0.stamp(tag: $1, a, map: 3 + step) } }
+        if step % 700 == 60 {
+            _ = disk.request { $0.stamp(tag: $1, a, map: 3 + step, volume: [UInt8](repeating: 9, count: Int(step % 300))) }
+        }
         if step % 1000 == 130 { _ = disk.request { $0.beginFill(tag: $1, b, number: step, generation: 1, map: step) } }
         if step % 1000 > 130, step % 7 == 0 {
             let version = Version(generation: 1, sequence: step)

@@ -21,7 +21,7 @@ final class MDTBench {
     let universe: Universe
     let mds: SimHost
     let client: SimWorld
-    let contents: MemoryMetaContents
+    private(set) var contents: MemoryMetaContents
     /// The first one is where clients go that do not say otherwise.
     let addresses: [Endpoint]
     private let hosts: [SimHost]
@@ -90,6 +90,43 @@ final class MDTBench {
         guard let server = servers[index] else { return }
         try run(processes[index]) { await server.stop() }
         killMDT(index)
+    }
+
+    /// Makes a new catalogue of what the OSTs keep, as an operator does; the next start of the server serves it. `meanwhile` is called
+    /// between the first questions and the raise.
+    @discardableResult
+    func rebuild(
+        asking asked: [OST]? = nil, without: [String] = [], lost: Set<Identifier> = [], meanwhile: () throws -> Void = {}
+    ) throws -> CatalogueRebuild {
+        let fresh = MemoryMetaContents()
+        let world = mds.start("rebuild")
+        defer { world.kill() }
+        let scan = CatalogueScan(world, (asked ?? osts.filter(\.isRunning)).map(\.address), cluster: MDTBench.cluster)
+        let plan = { (scans: [CatalogueRebuild.Scan]) in
+            CatalogueRebuild(scans, without: without, lost: lost, wallClockMilliseconds: world.wallClockMilliseconds)
+        }
+        let found = try run(world) { await scan.ask() }
+        if let problem = (found.failures + plan(found.scans).refusals).first { throw Failure(.unavailable, problem) }
+        try meanwhile()
+        let made = try run(world) { () throws(Failure) in
+            let store = try await MemoryMetaStore.create(fresh, in: world)
+            let made = try await scan.rebuild(found.scans, in: store, plan)
+            await store.close()
+            return made
+        }
+        rebuilt = fresh
+        return made
+    }
+
+    private var rebuilt: MemoryMetaContents?
+
+    /// The old catalogue is gone; the server comes back with the one that was rebuilt.
+    func serveRebuilt() throws {
+        if server != nil { killMDT() }
+        guard let rebuilt else { throw Failure(.notFound, "no catalogue was rebuilt") }
+        contents = rebuilt
+        try startMDT()
+        try waitUntil("the OSTs have registered") { osts.allSatisfy { !$0.isRunning || $0.isRegistered } }
     }
 
     /// Runs code in a process until it ends.
@@ -253,7 +290,8 @@ final class OST {
         let statistics = server.engine.storeStatistics
         return OSTRegisterRequest(
             store: identity.store, mountCounter: identity.mountCounter, boot: identity.boot, endpoints: ["\(address)"], host: host.name,
-            domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes)
+            domain: host.name, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes,
+            incarnation: identity.incarnation)
     }
 
     /// Damages the block on its disk that holds this value throughout; whether there is one.

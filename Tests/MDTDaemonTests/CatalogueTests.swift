@@ -49,7 +49,7 @@ import Wire
         for ost in bench.osts {
             try bench.run { () throws(Failure) in
                 let name = "\(map.object.id)"
-                let volume = try await RawVolume.open(bench.client, ost.address, name)
+                let volume = try await RawVolume.open(bench.client, ost.address, name, map)
                 try await volume.writeBlocks(5)
                 volume.close()
             }
@@ -109,16 +109,18 @@ private final class RawVolume {
         self.stream = stream
     }
 
-    static func open(_ world: SimWorld, _ endpoint: Endpoint, _ name: String) async throws(Failure) -> RawVolume {
+    static func open(_ world: SimWorld, _ endpoint: Endpoint, _ name: String, _ map: VolumeMap) async throws(Failure) -> RawVolume {
         let operations = Operations(world)
         guard case .success(let stream) = await operations.connect(to: endpoint, deadline: world.now + .seconds(5)) else {
             throw Failure(.unreachable)
         }
         let volume = RawVolume(world, operations, stream)
-        _ = try await volume.exchange(FrameHeader(.hello), Hello(role: .client).encoded, [])
+        _ = try await volume.exchange(FrameHeader(.hello), Hello(role: .client, incarnation: map.incarnation).encoded, [])
         var open = FrameHeader(.open)
         open.session = 1
-        let body = OpenRequest(name: name, flags: [.write, .settle], nonce: Identifier(high: 5, low: 5)).encoded
+        open.generation = 1
+        open.map = map.object.map
+        let body = OpenRequest(name: name, flags: [.write, .fence], nonce: Identifier(high: 5, low: 5)).encoded
         let reply = try await volume.exchange(open, body, [])
         volume.header.handle = reply.handle
         volume.header.generation = reply.generation

@@ -90,6 +90,44 @@ import Wire
         #expect(try osts(bench).map(\.registration.endpoints) == [["oss1:7710"]])
     }
 
+    /// Only one that keeps nothing, and that nobody is about to place anything on.
+    @Test func anOSTIsForgottenWhenNothingIsThere() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1", replicas: 3)
+        let store = bench.osts[1].store
+        func refusal(_ store: Identifier) -> Failure? {
+            do {
+                try bench.connect().ask(.ostRemove, OSTRemoveRequest(store: store))
+                return nil
+            } catch { return error as? Failure }
+        }
+        #expect(refusal(Identifier(high: 3, low: 3))?.status == .notFound)
+        #expect(refusal(store)?.detail.contains("stop it, wait until") == true)
+        bench.osts[1].kill()
+        bench.universe.run(for: .seconds(61))
+        #expect(refusal(store)?.detail.contains("keeps members of 1 volumes: 'vm1';") == true)
+        // The last one in sync is told.
+        let peer = try bench.connect()
+        let writer = try peer.open("vm1", nonce: 1)
+        let others = [bench.osts[0].store, bench.osts[2].store]
+        try peer.ask(
+            .volumeExclude, VolumeMembersRequest(id: writer.object.id, generation: writer.object.generation, stores: others))
+        #expect(refusal(store)?.detail.contains("'vm1' (the last copy in sync of") == true)
+        try peer.ask(.volumeClose, VolumeCloseRequest(id: writer.object.id, generation: writer.object.generation))
+        try peer.ask(.volumeRemove, NameRequest(name: "vm1"))
+        #expect(refusal(store)?.detail.contains("'vm1'") == true, "its object is still there")
+        try bench.osts[1].start()
+        try bench.waitUntil("the object is gone") { bench.server?.counters.workFinished ?? 0 > 0 }
+        bench.osts[1].kill()
+        bench.universe.run(for: .seconds(61))
+        #expect(refusal(store) == nil)
+        #expect(try osts(bench).count == 2)
+        #expect(refusal(store)?.status == .notFound)
+        try bench.osts[1].start()
+        try bench.waitUntil("it is a new one") { bench.osts[1].isRegistered }
+        #expect(try osts(bench).count == 3)
+    }
+
     @Test func aClientIsNoOST() throws {
         let bench = try MDTBench(osts: 1)
         guard let registration = bench.osts[0].registration else { throw Failure(.notFound) }

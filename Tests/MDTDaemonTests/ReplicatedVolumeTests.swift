@@ -110,7 +110,8 @@ import Wire
         run.submit(.flush, 0, 1)
         try run.drain()
         run.bench.osts[1].kill()
-        for block in 0..<16 { run.submit(.write, block, 1) }
+        // In so many chunks that it keeps some of them.
+        for block in 0..<16 { run.submit(.write, block * 17, 1) }
         try run.drain()
         try run.bench.osts[1].start()
         for round in 0..<40 {
@@ -432,7 +433,8 @@ final class VolumeRun {
     private func inquiry(_ ost: OST, _ map: VolumeMap) async throws(Failure) -> (ControlConnection, FrameHeader) {
         if let known = inquiries[ost.number] { return known }
         let world = bench.client
-        let connection = try await ControlConnection.open(world, ost.address, cluster: MDTBench.cluster, deadline: world.now + .seconds(5))
+        let connection = try await ControlConnection.open(
+            world, ost.address, cluster: MDTBench.cluster, incarnation: map.incarnation, deadline: world.now + .seconds(5))
         var open = FrameHeader(.open)
         open.session = 1
         open.generation = map.object.generation

@@ -113,6 +113,7 @@ private final class ModelRun {
 
     private func resize(_ name: String, _ volume: ModelVolume) async throws {
         let bytes = UInt64(1 + bench.below(100)) << 20
+        let before = try await catalogue.volume(volume.id).resizes
         var record = try await catalogue.beginResize(volume.id, to: bytes)
         #expect(record.object.bytes == min(volume.bytes, bytes))
         // Somebody else begins with another size meanwhile: what is said of the first counts for nothing.
@@ -128,6 +129,8 @@ private final class ModelRun {
         let end = try await catalogue.resized(volume.id, Set(stores), number: record.resizes)
         #expect(end.object.bytes == record.objectBytes && !end.hasWork)
         volumes[name]?.bytes = record.objectBytes
+        // Every size of the objects is a map of its own.
+        volumes[name]?.map += record.resizes - before
         resized += 1
     }
 

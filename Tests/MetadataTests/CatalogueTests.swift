@@ -97,8 +97,8 @@ import Wire
             for replicas: UInt16 in [1, 2, 3, 64] {
                 let volume = try await bench.volume("r\(replicas)", bytes: 1 << 40, replicas: replicas)
                 let osts = try await bench.catalogue.osts(volume.stores)
-                #expect(volume.map(osts).encoded.count <= Limits.metaBytesMax, "\(replicas) replicas")
-                #expect(volume.placementCount >= 8)
+                #expect(volume.map(osts).encoded.count <= Limits.volumeRecordBytesMax, "\(replicas) replicas")
+                #expect(volume.placementCount >= 6)
             }
         }
     }

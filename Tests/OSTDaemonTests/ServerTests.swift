@@ -118,7 +118,7 @@ private final class ServerBench {
     func open(_ stream: StreamID, session: UInt64, generation: UInt64 = 0) async throws(Failure) -> FrameHeader {
         _ = try await call(stream, .hello, meta: Hello(role: .client, software: "bench").encoded)
         let record = ObjectRecord(id: Identifier(high: 2, low: 2), name: "vm1", bytes: 16 << 20)
-        _ = try await call(stream, .create, meta: record.encoded)
+        _ = try await call(stream, .create, meta: CreateRequest(record).encoded)
         let request = OpenRequest(name: "vm1", flags: [.write, .settle])
         let (opened, sentence) = try await call(stream, .open, meta: request.encoded) {
             $0.session = session

@@ -80,9 +80,9 @@ final class EngineBench: CompletionSink {
     }
 
     /// A client that has said hello.
-    func ready(_ software: String = "test") throws -> TestClient {
+    func ready(_ software: String = "test", incarnation: UInt64 = 0) throws -> TestClient {
         guard let client = connect() else { throw Failure(.overloaded, "the bench's client was not accepted") }
-        let hello = try client.call(.hello, meta: Hello(role: .client, software: software).encoded)
+        let hello = try client.call(.hello, meta: Hello(role: .client, software: software, incarnation: incarnation).encoded)
         guard hello.header.status == .ok else { throw Failure(hello.header.status, hello.sentence) }
         return client
     }

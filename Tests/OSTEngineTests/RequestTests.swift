@@ -109,7 +109,7 @@ import Wire
         try client.create("vm3")
         var other = TestClient.record("vm3")
         other.id.low += 1
-        #expect(try client.call(.create, meta: other.encoded).header.status == .alreadyExists)
+        #expect(try client.call(.create, meta: CreateRequest(other).encoded).header.status == .alreadyExists)
         var names: [String] = []
         while true {
             let page = try client.call(.list, meta: NameRequest(name: names.last ?? "").encoded).decode(ListReply.self)
@@ -117,8 +117,8 @@ import Wire
             names += page.objects.map(\.object.name)
         }
         #expect(names == (0..<70).map { "vm\($0)" }.sorted())
-        #expect(try client.call(.resize, meta: NameRequest(name: "vm1").encoded) { $0.argument = 1 << 30 }.header.status == .ok)
-        #expect(try client.call(.resize, meta: NameRequest(name: "vm1").encoded) { $0.argument = 7 }.header.status == .invalidArgument)
+        #expect(try client.call(.resize, meta: ResizeRequest(name: "vm1").encoded) { $0.argument = 1 << 30 }.header.status == .ok)
+        #expect(try client.call(.resize, meta: ResizeRequest(name: "vm1").encoded) { $0.argument = 7 }.header.status == .invalidArgument)
         #expect(try client.call(.stat, meta: NameRequest(name: "vm1").encoded).decode(StatReply.self).object.bytes == 1 << 30)
         #expect(try client.call(.remove, meta: NameRequest(name: "vm1").encoded).header.status == .ok)
         #expect(try client.call(.stat, meta: NameRequest(name: "vm1").encoded).header.status == .notFound)

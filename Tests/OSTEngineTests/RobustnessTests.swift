@@ -197,16 +197,19 @@ import Wire
             // The member of a cluster is fenced; a fence would make one of the other, too.
             let flags = OpenRequest.Flags(rawValue: UInt8(truncatingIfNeeded: random.next()) & (volume.map > 0 ? 31 : 23))
             meta = OpenRequest(name: volume.record.name, flags: flags).encoded
-        case .stat, .list, .resize: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
-        case .create: meta = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9)).encoded
+        case .stat, .list, .volumeRecord: meta = NameRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
+        case .resize: meta = ResizeRequest(name: random.next() % 2 == 0 ? "target" : "x").encoded
+        case .create:
+            let record = TestClient.record("f\(random.next() % 4)", bytes: 4096 * (1 + random.next() % 9))
+            meta = CreateRequest(record, record: [2, 3]).encoded
         case .remove: meta = NameRequest(name: "f\(random.next() % 4)").encoded
-        case .hello, .close, .statistics, .ping, .flush, .mark, .doubts, .stamp, .fillBegin, .fillEnd, .fillPage, .event: break
+        case .hello, .close, .statistics, .ping, .adopt, .flush, .mark, .doubts, .stamp, .fillBegin, .fillEnd, .fillPage, .event: break
         case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
         case .checks: count = UInt32(1 + random.next() % 1024)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync,
             .ostRegister,
-            .ostList:
+            .ostList, .ostRemove:
             break
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.

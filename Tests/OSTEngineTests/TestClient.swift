@@ -42,6 +42,7 @@ final class TestClient {
 
     @discardableResult
     func send(_ opcode: Opcode, meta: [UInt8] = [], payload: [UInt8] = [], _ change: (inout FrameHeader) -> Void = { _ in }) -> UInt64 {
+        let meta = opcode == .stamp && meta.isEmpty ? StampRequest(record: [1, 2, 3]).encoded : meta
         var header = FrameHeader(opcode)
         header.requestID = nextRequest
         nextRequest += 1
@@ -153,7 +154,7 @@ extension TestClient {
     func create(_ name: String, bytes: UInt64 = 64 << 20, map: UInt64 = 0) throws {
         var record = TestClient.record(name, bytes: bytes)
         record.map = map
-        let reply = try call(.create, meta: record.encoded)
+        let reply = try call(.create, meta: CreateRequest(record).encoded)
         guard reply.header.status == .ok else { throw Failure(reply.header.status, reply.sentence) }
     }
 

@@ -56,7 +56,7 @@ import Testing
     }
 
     #if MUTANTS
-        @Test(arguments: [Mutant.forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly])
+        @Test(arguments: [Mutant.forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .stampsOnlyTheNumber])
         func theModelCatches(_ mutant: Mutant) {
             Mutant.active = mutant
             defer { Mutant.active = nil }

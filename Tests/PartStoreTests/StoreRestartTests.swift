@@ -28,7 +28,7 @@ import Testing
             bench.universe.run(for: .microseconds(3))
             let isThere = bench.shell.use {
                 switch $0.snapshot.phase {
-                case .waiting, .objects, .pages, .written, .flushing: $0.log.loggedRecord >= $0.snapshot.tailRecord && round > 0
+                case .waiting, .objects, .volumes, .pages, .written, .flushing: $0.log.loggedRecord >= $0.snapshot.tailRecord && round > 0
                 case .idle, .superblock, .superblockWritten, .superblockFlushing, .secondSuperblock: false
                 }
             }

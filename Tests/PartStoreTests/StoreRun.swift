@@ -19,6 +19,8 @@ final class StoreRun {
     private var sequence: UInt64 = 0
     /// The highest map number that was asked for, and that was answered: durable.
     private var map: (asked: UInt64, answered: UInt64) = (0, 0)
+    /// The same of the incarnation of the store's catalogue.
+    private var incarnation: (asked: UInt64, answered: UInt64) = (0, 0)
     private(set) var problems: [String] = []
     private(set) var reads = 0
     private(set) var crashes = 0
@@ -27,6 +29,7 @@ final class StoreRun {
     private enum Request {
         case control
         case stamp(UInt64)
+        case adopt(UInt64)
         case write(operation: Int, places: [StoreModel.Place], isDurable: Bool)
         case flush(upTo: Int)
         case read(first: UInt32, chunk: UInt32, count: Int, began: Int)
@@ -109,7 +112,16 @@ final class StoreRun {
         if object.raw == 0 { return report("the volume is gone") }
         let found = shell.use { $0.record(of: self.object).map }
         if found < map.answered || found > map.asked { report("the map is \(found), \(map) was asked for and answered") }
+        let (number, volume) = shell.use { $0.volume(of: self.object) }
+        // Whoever finds the number finds what it stands for.
+        if number != found { report("the map is \(found), its record that of \(number)") }
+        if volume != StoreRun.volume(found) { report("the record of map \(found) has \(volume.count) bytes that it never had") }
         map = (found, found)
+        let raised = shell.use { $0.incarnation }
+        if raised < incarnation.answered || raised > incarnation.asked {
+            report("the incarnation is \(raised), \(incarnation) was asked for and answered")
+        }
+        incarnation = (raised, raised)
         generation = shell.use { $0.generation(of: self.object) } + 1
         control {
             $0.fence(tag: $1, self.object, generation: self.generation, map: 0, settles: self.settlesAlways || self.universe.choices.coin())
@@ -219,7 +231,7 @@ final class StoreRun {
         case 12..<17: read(chunk, first, min(count, 256))
         case 17: flush()
         case 18: shell.use { $0.mark(object, generation: generation, mark: mark(&$0)) }
-        case 19 where universe.choices.below(4) == 0: stamp()
+        case 19 where universe.choices.below(4) == 0: universe.choices.below(8) == 0 ? adopt() : stamp()
         default: universe.run(for: .milliseconds(universe.choices.below(50)))
         }
     }
@@ -260,7 +272,20 @@ final class StoreRun {
     private func stamp() {
         let wanted = map.asked + universe.choices.below(3 as UInt64)
         map.asked = max(map.asked, wanted)
-        request(.stamp(wanted), blocks: 0) { $0.stamp(tag: $1, object, map: wanted) }
+        request(.stamp(wanted), blocks: 0) { $0.stamp(tag: $1, object, map: wanted, volume: StoreRun.volume(wanted)) }
+    }
+
+    /// The record of a map: of each number another, some of them larger than any other record of the log.
+    private static func volume(_ map: UInt64) -> [UInt8] {
+        guard map > 0 else { return [] }
+        let count = map % 16 == 0 ? 9_000 : 1 + Int(map * 97 % 700)
+        return (0..<count).map { UInt8(truncatingIfNeeded: map &* 31 &+ UInt64($0)) }
+    }
+
+    private func adopt() {
+        let wanted = incarnation.asked + 1 + universe.choices.below(3 as UInt64)
+        let status = request(.adopt(wanted), blocks: 0) { $0.adopt(tag: $1, from: $0.incarnation, to: wanted) }
+        if status == .ok { incarnation.asked = wanted }
     }
 
     private func flush() {
@@ -307,6 +332,9 @@ final class StoreRun {
         case .stamp(let wanted):
             if status != .ok { report("a stamp ended with \(status)") }
             map.answered = max(map.answered, wanted)
+        case .adopt(let wanted):
+            if status != .ok { report("raising the incarnation ended with \(status)") }
+            incarnation.answered = max(incarnation.answered, wanted)
         case .write(let operation, let places, let isDurable):
             if status == .noSpace {
                 model.forget(operation, places)

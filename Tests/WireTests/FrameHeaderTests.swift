@@ -151,12 +151,26 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
     }
 
     @Test func goldenBytesOfAnOpen() {
-        let message = OpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 0x0102_0304_0506_0708, low: 0x1112_1314_1516_1718))
-        let hex = message.encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined()
-        #expect(hex == "0300766d31" + "01" + "01020304050607081112131415161718")
+        let nonce = Identifier(high: 0x0102_0304_0506_0708, low: 0x1112_1314_1516_1718)
+        let message = OpenRequest(name: "vm1", flags: .write, nonce: nonce, record: [0xa1, 0xa2])
+        #expect(hex(message) == "0300766d31" + "01" + "01020304050607081112131415161718" + "02000000" + "a1a2")
         let all = OpenRequest(name: "v", flags: [.write, .force, .settle, .fence])
         #expect(all.encoded[3] == 15)
         #expect(OpenRequest(name: "v", flags: [.write, .fence]).encoded[3] == 9)
+    }
+
+    private func hex(_ message: some Message) -> String { message.encoded.map { hexadecimal(UInt64($0), digits: 2) }.joined() }
+
+    @Test func goldenBytesOfVolumeRecords() throws {
+        #expect(hex(StampRequest(record: [1, 2, 3])) == "03000000" + "010203")
+        #expect(hex(ResizeRequest(name: "v", record: [7])) == "010076" + "01000000" + "07")
+        #expect(hex(VolumeRecordReply(resizes: 5, record: [8])) == "0500000000000000" + "01000000" + "08")
+        let object = ObjectRecord(id: Identifier(high: 1, low: 2), name: "v", bytes: 512)
+        #expect(hex(CreateRequest(object, record: [9])) == hex(object) + "01000000" + "09")
+        #expect(hex(Hello(role: .client, incarnation: 6)).hasSuffix("0000" + "0000" + "0600000000000000"))
+        #expect(Opcode.volumeRecord.rawValue == 11 && Opcode.adopt.rawValue == 12)
+        let tooLarge = StampRequest(record: [UInt8](repeating: 0, count: Limits.volumeRecordBytesMax + 1)).encoded
+        #expect(throws: Failure.self) { try tooLarge.withUnsafeBytes { try StampRequest(decoding: $0) } }
     }
 
     @Test func goldenBytesOfDoubts() {

@@ -17,7 +17,7 @@ private let object = ObjectRecord(
 
 private let registration = OSTRegisterRequest(
     store: store, mountCounter: 7, boot: otherStore, endpoints: ["10.0.0.1:7710", "[::1]:7710"], host: "h1", domain: "r1/h1",
-    capacityBytes: 1 << 40, freeBytes: 1 << 39)
+    capacityBytes: 1 << 40, freeBytes: 1 << 39, incarnation: 4)
 
 /// Two placements on two OSTs, each member in a state of its own.
 private func map() -> VolumeMap {
@@ -31,7 +31,9 @@ private func map() -> VolumeMap {
         entries: [
             MemberEntry(ost: 0, changed: 1, incarnation: 1), MemberEntry(ost: 1, state: .stale, changed: 5, incarnation: 1),
             MemberEntry(ost: 1, state: .filling, changed: 4, incarnation: 3), MemberEntry(ost: 0, changed: 2, incarnation: 2),
-        ])
+        ],
+        incarnation: 9, level: .rack, objectBytes: 1 << 31, resizes: 6, unresized: [VolumeMap.Unresized(ost: 1, cut: 512)],
+        bases: [VolumeMap.FillBase(ost: 1, version: Version(generation: 3, sequence: 8))])
 }
 
 @Suite struct MDTMessageTests {
@@ -60,6 +62,7 @@ private func map() -> VolumeMap {
         try roundTrip(registration)
         try roundTrip(OSTRegisterReply(cluster: store, interval: .seconds(5)))
         try roundTrip(OSTListRequest(after: store))
+        try roundTrip(OSTRemoveRequest(store: store))
         try roundTrip(
             OSTListReply(osts: [OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .seconds(3))]))
     }
@@ -75,7 +78,10 @@ private func map() -> VolumeMap {
             "0200" + "0200" + "0000" + "01" + "0100000000000000" + "0100000000000000" + "0100" + "02" + "0500000000000000"
             + "0100000000000000" + "0100" + "03" + "0400000000000000" + "0300000000000000" + "0000" + "01" + "0200000000000000"
             + "0200000000000000"
-        #expect(hex(map()) == record + "0100" + osts + members)
+        let rest =
+            "0900000000000000" + "03" + "0000008000000000" + "0600000000000000" + "0100" + "0100" + "0002000000000000" + "0100" + "0100"
+            + "0300000000000000" + "0800000000000000"
+        #expect(hex(map()) == record + "0100" + osts + members + rest)
     }
 
     @Test func goldenBytesOfRequests() {
@@ -92,7 +98,7 @@ private func map() -> VolumeMap {
         #expect(hex(VolumeCloseRequest(id: store, generation: 3)) == id + "0300000000000000")
         #expect(
             hex(registration) == id + "0700000000000000" + other + "02" + "0d0031302e302e302e313a37373130" + "0a005b3a3a315d3a37373130"
-                + "02006831" + "050072312f6831" + "0000000000010000" + "0000000080000000")
+                + "02006831" + "050072312f6831" + "0000000000010000" + "0000000080000000" + "0400000000000000")
         #expect(hex(OSTRegisterReply(cluster: store, interval: .seconds(5))) == id + "88130000")
         let status = OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .milliseconds(1))
         #expect(hex(status) == hex(registration) + "01" + "00" + "40420f0000000000")
@@ -118,6 +124,7 @@ private func map() -> VolumeMap {
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
                 "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "ostRegister 80", "ostList 81",
+                "ostRemove 82",
             ])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
@@ -131,6 +138,8 @@ private func map() -> VolumeMap {
         refuses("an OST twice") { $0.osts[1].store = store }
         refuses("keeps nothing") { $0.osts.append(OSTEntry(store: .zero, mountCounter: 0, host: "", endpoints: [])) }
         refuses("0 of them") { $0.entries = [] }
+        refuses("does not list") { $0.unresized[0].ost = 2 }
+        refuses("said of it before") { $0.bases.append($0.bases[0]) }
     }
 
     private func refuses(_ text: String, _ change: (inout VolumeMap) -> Void) {
@@ -140,8 +149,10 @@ private func map() -> VolumeMap {
     }
 
     @Test func whatIsUnknownIsNamed() {
-        var bytes = map().encoded
-        bytes[bytes.count - 17] = 9
+        var plain = map()
+        (plain.unresized, plain.bases) = ([], [])
+        var bytes = plain.encoded
+        bytes[bytes.count - 29 - 17] = 9
         #expect { try decode(VolumeMap.self, bytes) } throws: { "\($0)".contains("member state 9") }
         var open = VolumeOpenRequest(name: "a", flags: .write).encoded
         open[3] = 4
@@ -159,6 +170,8 @@ private func map() -> VolumeMap {
             large.osts[index].host = String(repeating: "h", count: Limits.hostNameBytesMax)
             large.osts[index].endpoints = Array(repeating: part, count: Limits.endpointsPerOSTMax)
         }
+        large.unresized.append(VolumeMap.Unresized(ost: 0, cut: 1))
+        large.bases.append(VolumeMap.FillBase(ost: 0, version: .zero))
         #expect(large.encoded.count == VolumeMap.bytesMax(osts: 2, entries: 4))
     }
 

@@ -11,13 +11,34 @@ final class Auditor {
     private let volume: VolumeRecord
     private let osts: [OSTProcess]
     private let mayBeLost: Bool
+    private let incarnation: UInt64
     private var inquiries: [Identifier: (connection: ControlConnection, opened: FrameHeader)] = [:]
 
-    init(_ world: SimWorld, _ volume: VolumeRecord, _ osts: [OSTProcess], mayBeLost: Bool) {
+    init(_ world: SimWorld, _ volume: VolumeRecord, _ osts: [OSTProcess], mayBeLost: Bool, incarnation: UInt64) {
+        self.incarnation = incarnation
         self.mayBeLost = mayBeLost
         self.world = world
         self.volume = volume
         self.osts = osts
+    }
+
+    /// OSTs with a map number of which they do not have the map, or another one than the metadata server (P7).
+    func maps() async throws(Failure) -> [String] {
+        var found: [String] = []
+        for store in volume.stores {
+            guard let ost = osts.first(where: { $0.store == store }) else { continue }
+            let catalogue = OSTCatalogue(world, ost.endpoint, cluster: OSTProcess.cluster)
+            defer { catalogue.close() }
+            let number = try await catalogue.stat(volume.id.description).object.map
+            let map = try await catalogue.volumeRecord(of: volume.id.description).map
+            // It may have heard of another one in between.
+            if map?.object.map ?? 0 < number {
+                found.append("\(ost.endpoint) knows map \(number), and has map \(map?.object.map ?? 0)")
+            } else if map?.object.map == volume.object.map, map?.entries != volume.entries {
+                found.append("\(ost.endpoint) has another map \(number) than the metadata server")
+            }
+        }
+        return found
     }
 
     /// Chunks in which members in sync differ.
@@ -71,7 +92,7 @@ final class Auditor {
         if let known = inquiries[store] { return known }
         guard let ost = osts.first(where: { $0.store == store }) else { throw Failure(.notFound, "store \(store) is served by nobody") }
         let connection = try await ControlConnection.open(
-            world, ost.endpoint, cluster: OSTProcess.cluster, deadline: world.now + .seconds(10))
+            world, ost.endpoint, cluster: OSTProcess.cluster, incarnation: incarnation, deadline: world.now + .seconds(10))
         var open = FrameHeader(.open)
         open.session = 1
         open.generation = volume.object.generation

@@ -44,10 +44,11 @@ extension ReplicatedRun {
     }
 
     private func compare() {
-        guard let volume = volume() else { return }
+        guard let volume = volume(), let incarnation = mdt?.server?.catalogue.incarnation else { return }
         let world = auditHost.start("audit")
-        let auditor = Auditor(world, volume, machines.compactMap(\.process), mayBeLost: damages > 0)
+        let auditor = Auditor(world, volume, machines.compactMap(\.process), mayBeLost: damages > 0, incarnation: incarnation)
         perform("members are compared", in: world) { [unowned self] () throws(Failure) in
+            for problem in try await auditor.maps() { report(problem) }
             for difference in try await auditor.differences() { report("members differ: \(difference)") }
         }
         world.kill()

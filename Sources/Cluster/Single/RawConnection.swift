@@ -84,7 +84,18 @@ final class RawConnection {
         return await reply()?.header
     }
 
-    func hello(role: Hello.Role = .client, cluster: Identifier = .zero) async -> Bool {
-        await ask(FrameHeader(.hello), Hello(role: role, cluster: cluster, software: "stranger").encoded)?.status == .ok
+    func hello(role: Hello.Role = .client, cluster: Identifier = .zero, incarnation: UInt64 = 0) async -> Bool {
+        let hello = Hello(role: role, cluster: cluster, software: "stranger", incarnation: incarnation)
+        guard await send(FrameHeader(.hello), hello.encoded), let answer = await reply(), answer.header.status == .ok else { return false }
+        do throws(Failure) {
+            let result: Result<Hello, Failure> = answer.body.withUnsafeBytes { bytes in
+                do throws(Failure) { return .success(try Hello(decoding: bytes)) } catch { return .failure(error) }
+            }
+            self.incarnation = try result.get().incarnation
+            return true
+        } catch { return false }
     }
+
+    /// Of the catalogue that the OST belongs to, as its hello said.
+    private(set) var incarnation: UInt64 = 0
 }

@@ -54,7 +54,8 @@ extension ClusterOptions {
             faults.misdirectedWrite = 5_000
             faults.lostWrite = 5_000
         case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .skipsReconcile, .excludesAlone,
-            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase:
+            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .stampsOnlyTheNumber,
+            .rebuildsWithoutRaising:
             unreachable("a volume in this world has one member")
         }
     }

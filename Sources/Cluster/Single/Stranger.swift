@@ -31,7 +31,7 @@ final class Stranger {
         while isWorking {
             await operations.sleep(.milliseconds(run.universe.choices.between(1, 1_500)))
             guard isWorking else { return }
-            let choice = run.universe.choices.below(16)
+            let choice = run.universe.choices.below(17)
             world.spawn { [self] in
                 guard let connection = await RawConnection.open(world) else { return }
                 await play(choice, connection)
@@ -55,6 +55,7 @@ final class Stranger {
         case 5: if await connection.hello() { await connection.waitForEnd() }
         case 6: await crowd()
         case 14, 15: await misuseMember(connection)
+        case 16: await raiseIncarnation(connection)
         case _: await misuse(choice, connection)
         }
     }
@@ -76,7 +77,7 @@ final class Stranger {
         layout.chunkBytes = 4 << 20
         let record = ObjectRecord(
             id: Identifier(high: 3, low: 3), name: Stranger.name, bytes: 2 << 20, layout: layout, createdMilliseconds: 1)
-        _ = await connection.ask(FrameHeader(.create), record.encoded)
+        _ = await connection.ask(FrameHeader(.create), CreateRequest(record).encoded)
         let nonce = Identifier(high: 9, low: run.universe.choices.next())
         let isSettling = run.universe.choices.coin()
         guard let opened = await writeOpen(connection, nonce, settles: isSettling, session: 5) else { return }
@@ -115,11 +116,17 @@ final class Stranger {
 
     /// Two writers after each other, what a third may not do, and the first one who does not stop. At last everything is rewritten and
     /// marked, or orphans would fill the store.
-    private func misuseMember(_ connection: RawConnection) async {
-        guard await connection.hello() else { return }
+    private func misuseMember(_ stranger: RawConnection) async {
+        // Of nobody's catalogue; then of the one that the OST belongs to.
+        guard await stranger.hello(), let connection = await RawConnection.open(world) else { return }
+        defer { connection.close() }
+        guard await connection.hello(incarnation: stranger.incarnation) else { return }
         let record = ObjectRecord(
-            id: Identifier(high: 3, low: 4), name: Stranger.memberName, bytes: 1 << 20, map: 1, createdMilliseconds: 1)
-        _ = await connection.ask(FrameHeader(.create), record.encoded)
+            id: Identifier(high: 3, low: 4), name: Stranger.memberName, bytes: 1 << 20, createdMilliseconds: 1)
+        var create = FrameHeader(.create)
+        create.map = 1
+        _ = await connection.ask(create, CreateRequest(record, record: volumeRecord).encoded)
+        _ = await connection.ask(FrameHeader(.volumeRecord), NameRequest(name: Stranger.memberName).encoded)
         await endFill(connection)
         guard let old = await fence(connection, session: 5) else { return }
         for sequence in 1...UInt64(4) { _ = await askWrite(connection, old, sequence) }
@@ -127,7 +134,8 @@ final class Stranger {
         _ = await connection.ask(write(old, sequence: 9), checks, payload: payload)
         for argument in [0, run.universe.choices.next(), 1] { _ = await askMember(connection, .doubts, new, argument: argument) }
         for step in [UInt64(2), 0, 1] {
-            guard let stamped = await askMember(connection, .stamp, new, map: new.map + step) else { return }
+            let body = StampRequest(record: volumeRecord).encoded
+            guard let stamped = await askMember(connection, .stamp, new, map: new.map + step, body: body) else { return }
             if stamped.status == .ok, step == 2 {
                 _ = await connection.ask(write(new, sequence: 1), checks, payload: payload)
                 new.map += step
@@ -148,6 +156,29 @@ final class Stranger {
         flush.mark = 5
         _ = await connection.ask(flush)
         _ = await askMember(connection, .mark, back, mark: 5)
+    }
+
+    /// Opaque to the OST; sometimes as large as one can be.
+    private var volumeRecord: [UInt8] {
+        let isLarge = run.universe.choices.below(16) == 0
+        let count = isLarge ? Limits.volumeRecordBytesMax : Int(run.universe.choices.between(0, 600))
+        return [UInt8](repeating: UInt8(truncatingIfNeeded: run.universe.choices.next()), count: count)
+    }
+
+    /// As who rebuilds a catalogue; then as somebody who comes from the old one.
+    private func raiseIncarnation(_ connection: RawConnection) async {
+        guard await connection.hello() else { return }
+        var header = FrameHeader(.adopt)
+        for (old, new) in [
+            (connection.incarnation, connection.incarnation + 2), (connection.incarnation, connection.incarnation + 3), (9, 3),
+        ] {
+            header.sequence = old
+            header.argument = new
+            _ = await connection.ask(header)
+        }
+        guard let late = await RawConnection.open(world) else { return }
+        _ = await late.hello(incarnation: connection.incarnation + 1)
+        late.close()
     }
 
     /// What an earlier play has left unfinished would keep every writer out.
@@ -223,7 +254,8 @@ final class Stranger {
         // Above what was stamped since.
         header.map = 1_000_000 + 10 * header.generation + (generation == 0 ? 0 : 5)
         header.argument = fill
-        var reply = await connection.ask(header, OpenRequest(name: Stranger.memberName, flags: [.write, .fence]).encoded)
+        let request = OpenRequest(name: Stranger.memberName, flags: [.write, .fence], record: volumeRecord)
+        var reply = await connection.ask(header, request.encoded)
         guard reply?.status == .ok else { return nil }
         reply?.session = session
         return reply

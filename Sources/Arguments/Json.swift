@@ -1,10 +1,9 @@
 import Base
-import CSystem
 
-/// The few JSON texts that this program writes.
-enum Json {
+/// The few JSON texts that the daemons' programs write.
+public enum Json {
     /// Names of volumes have only characters that stand for themselves (`ObjectRecord.check`), but a damaged store may say anything.
-    static func string(_ text: String) -> String {
+    public static func string(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {
@@ -15,10 +14,6 @@ enum Json {
         }
         return result + "\""
     }
-}
 
-func writeFile(_ path: String, _ text: String) throws(Failure) {
-    var text = text
-    let result = text.withUTF8 { rs_file_write(path, $0.baseAddress, $0.count) }
-    if result < 0 { throw Failure(.invalidArgument, "\(path) cannot be written: errno \(-result)") }
+    public static func array(_ texts: [String]) -> String { "[" + texts.joined(separator: ",") + "]" }
 }
