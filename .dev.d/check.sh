@@ -30,9 +30,10 @@ tidy() { swift build --build-tests && swift_tests '^TidyTests\.'; }
 
 scripts() {
     local script status=0
-    for script in dev .ci/run .dev.d/*.sh Tests/*/run bench/run patches/*/build; do
+    for script in dev .ci/run .dev.d/*.sh Tests/*/run bench/run bench/*.py patches/*/build; do
         [[ -f $script ]] || continue
-        if head -n 1 "$script" | grep -q python; then python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || status=1
+        if [[ $script == *.py ]] || head -n 1 "$script" | grep -q python; then
+            python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || status=1
         else bash -n "$script" || status=1; fi
     done
     return $status

@@ -63,6 +63,8 @@ PYTHON
 # What building needs, then what running the tests needs besides.
 packages_build=(liburing-dev libisal-dev libssl-dev libsqlite3-dev libcurl4-openssl-dev gcc make pkg-config python3)
 packages_test=(etcd-server etcd-client fio qemu-utils qemu-system-common valgrind xfsprogs)
+# Installed only when somebody asks for it: some eighty packages with what they need, and nothing of ours needs them.
+packages_ceph=(ceph-mon ceph-osd ceph-common)
 
 # Installs those of the named packages that are missing; on other distributions says what is.
 need_packages() {
