@@ -183,6 +183,8 @@ extension VolumeEngine {
             let position = (start + step) % members.count
             let member = members.lowerBound + position
             let index = rows.members[member].peer
+            // What it lost may be what a successor believes, until it is excluded: whatever another one has kept is not told before.
+            if rows.members[member].takesWrites, peers.at(index).pointee.isTainted { return -1 }
             guard rows.members[member].state == .inSync, tried & 1 << UInt64(position) == 0, source == nil || source == index else {
                 continue
             }

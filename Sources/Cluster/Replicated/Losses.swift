@@ -21,9 +21,11 @@ struct Losses: CustomStringConvertible {
     /// A member was ever not in sync.
     private(set) var wasDegraded = false
 
-    /// What the catalogue says now.
-    mutating func observe(_ volume: VolumeRecord, now: Instant) {
-        guard volume.object.map > map else { return }
+    /// What the catalogue says now. Returns whether acknowledged data may be gone with it: nobody knew of a loss yet when a complete member
+    /// was excluded.
+    mutating func observe(_ volume: VolumeRecord, now: Instant) -> Bool {
+        guard volume.object.map > map else { return false }
+        let before = lacking
         map = volume.object.map
         membersPerPlacement = volume.members
         if members.isEmpty {
@@ -35,14 +37,20 @@ struct Losses: CustomStringConvertible {
             members[index].state = entry.state
             wasDegraded = true
         }
+        return lacking.contains { !before.contains($0) }
+    }
+
+    /// Placements without a member in sync that is complete, by their first members.
+    private var lacking: [Int] {
+        stride(from: 0, to: members.count, by: membersPerPlacement).filter { first in
+            members[first..<first + membersPerPlacement].allSatisfy { $0.state != .inSync || $0.lostAt != nil }
+        }
     }
 
     /// The store has lost what was not durable. Returns whether acknowledged data may be gone with it.
     mutating func lost(_ store: Identifier, now: Instant) -> Bool {
         for index in members.indices where members[index].store == store { members[index].lostAt = now }
-        return stride(from: 0, to: members.count, by: membersPerPlacement).contains { first in
-            members[first..<first + membersPerPlacement].allSatisfy { $0.state != .inSync || $0.lostAt != nil }
-        }
+        return !lacking.isEmpty
     }
 
     var description: String {

@@ -164,7 +164,7 @@ public final class ReplicatedRun: ClusterRun {
         guard contents.revision != revision else { return }
         revision = contents.revision
         guard let volume = volume() else { return }
-        losses.observe(volume, now: universe.now)
+        if losses.observe(volume, now: universe.now) { history.losePower() }
         note("map \(volume.object.map): \(losses)")
     }
 
