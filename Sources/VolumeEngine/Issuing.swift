@@ -28,8 +28,8 @@ extension VolumeEngine {
         }
     }
 
-    /// What waits for a peer that is away, or for a new map, does not keep others waiting: reads, and writes of other placements. What waits
-    /// for room only is not overtaken.
+    /// What waits for a peer that is away, or for a new map, does not keep others waiting: reads, and writes of other placements. What
+    /// waits for room only is not overtaken.
     private mutating func pumpBehindFirst() {
         guard rows.width > 1, isAnyoneMissed else { return }
         var index = ready.next(after: ready.first)
