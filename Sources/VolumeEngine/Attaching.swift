@@ -25,9 +25,10 @@ extension VolumeEngine {
         }
         let highest = attachment.highest.generation == generation ? attachment.highest.sequence : 0
         let hasLostPower = knownBoot != .zero && attachment.boot != knownBoot
+        let wasBehind = state.pointee.durability.isBehind
         let isWhole = state.pointee.durability.attached(highest: highest, last: order.last, lostPower: hasLostPower)
         settleGhosts(peer)
-        if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
+        if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer, wasBehind: wasBehind || state.pointee.durability.isBehind) }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))
@@ -192,11 +193,11 @@ extension VolumeEngine {
 
     /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
     /// acknowledged; else that is lost.
-    private mutating func lostPower(_ peer: Int) {
+    private mutating func lostPower(_ peer: Int, wasBehind: Bool) {
         // Excluded while it was away: nobody counts on it.
         if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
         if rows.width > 1, isWritable {
-            guard peers.at(peer).pointee.durability.isBehind else {
+            guard wasBehind else {
                 marks.hit(.powerLostWithNothingAtRisk)
                 return
             }
