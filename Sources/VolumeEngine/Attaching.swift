@@ -25,10 +25,9 @@ extension VolumeEngine {
         }
         let highest = attachment.highest.generation == generation ? attachment.highest.sequence : 0
         let hasLostPower = knownBoot != .zero && attachment.boot != knownBoot
-        let wasBehind = state.pointee.durability.isBehind
         let isWhole = state.pointee.durability.attached(highest: highest, last: order.last, lostPower: hasLostPower)
         settleGhosts(peer)
-        if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer, wasBehind: wasBehind || state.pointee.durability.isBehind) }
+        if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))
@@ -193,11 +192,11 @@ extension VolumeEngine {
 
     /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
     /// acknowledged; else that is lost.
-    private mutating func lostPower(_ peer: Int, wasBehind: Bool) {
+    private mutating func lostPower(_ peer: Int) {
         // Excluded while it was away: nobody counts on it.
         if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
         if rows.width > 1, isWritable {
-            guard wasBehind else {
+            guard peers.at(peer).pointee.durability.isBehind else {
                 marks.hit(.powerLostWithNothingAtRisk)
                 return
             }
@@ -205,6 +204,7 @@ extension VolumeEngine {
             // It is the last one wherever it is in sync.
         }
         powerLost()
+        peers.at(peer).pointee.durability.settleLoss()
     }
 
     /// The peer lacks what it had for good: its disk is an old copy, or has lost a piece of its log. Where nobody else has that, nothing is
@@ -220,6 +220,7 @@ extension VolumeEngine {
     /// Every flush under way that covers something at risk fails; so does the next one, if it covers more.
     mutating func powerLost() {
         losses += 1
+        repeatVolatile()
         guard unflushed.lostPower() else {
             marks.hit(.powerLostWithNothingAtRisk)
             return
@@ -230,7 +231,6 @@ extension VolumeEngine {
         while index != SlotList.none {
             let next = operations.active.next(after: index)
             let slot = operations.at(index)
-            if slot.pointee.hasVolatileParts { slot.pointee.isRepeated = true }
             if slot.pointee.kind == .flush, !slot.pointee.isUnheard, slot.pointee.status == .ok, unflushed.mustFail(slot.pointee.covered) {
                 covered = max(covered, slot.pointee.covered)
                 marks.hit(.flushFailedAfterPowerLoss)
@@ -239,6 +239,16 @@ extension VolumeEngine {
             index = next
         }
         unflushed.reported(covered)
+    }
+
+    /// What some member has taken and others have not answered yet is acknowledged to nobody, and may be gone where it was taken.
+    private mutating func repeatVolatile() {
+        var index = operations.active.first
+        while index != SlotList.none {
+            let slot = operations.at(index)
+            if slot.pointee.hasVolatileParts { slot.pointee.isRepeated = true }
+            index = operations.active.next(after: index)
+        }
     }
 
     mutating func changeSize(_ bytes: UInt64) {

@@ -62,7 +62,10 @@ extension VolumeEngine {
     }
 
     private func canDo(without peer: Int) -> Bool {
-        (tableNext ?? table).couldDo(without: peer) { peers.at($0).pointee.phase == .attached && !peers.at($0).pointee.isTainted }
+        (tableNext ?? table).couldDo(without: peer) { other in
+            if peers.at(other).pointee.isTainted { return peers.at(peer).pointee.isTainted && other < peer }
+            return peers.at(other).pointee.phase == .attached
+        }
     }
 
     /// Whether the map that was last told holds, with a session at this peer.
@@ -86,11 +89,14 @@ extension VolumeEngine {
     }
 
     /// What it may have lost nobody else in sync has for certain, in no placement that it still takes part in: then it is lost, as with a
-    /// single OST. Of several that lost power at once one is taken for the truth, and the others are excluded.
+    /// single OST. Of several that lost power at once one is taken for the truth in each placement, the first of them, and the others are
+    /// excluded from it: never may two count that have lost different things.
     private mutating func reconsider(tainted peer: Int) {
-        if (tableNext ?? table).couldDo(without: peer, { !peers.at($0).pointee.isTainted }) { return }
+        let isDoubted = (tableNext ?? table).shares(peer) { !peers.at($0).pointee.isTainted || $0 < peer }
+        if isDoubted { return }
         peers.at(peer).pointee.isTainted = false
         powerLost()
+        peers.at(peer).pointee.durability.settleLoss()
     }
 
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.

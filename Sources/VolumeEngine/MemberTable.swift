@@ -71,6 +71,18 @@ public struct MemberTable: Hashable, Sendable {
         return isAnyFree
     }
 
+    /// Whether in some placement where this peer takes writes there is another one in sync that satisfies the condition.
+    func shares(_ peer: Int, _ isBetter: (Int) -> Bool) -> Bool {
+        var first = 0
+        while first < members.count {
+            let range = first..<first + membersPerPlacement
+            first += membersPerPlacement
+            guard range.contains(where: { members[$0].peer == peer && members[$0].takesWrites }) else { continue }
+            if range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync && isBetter(members[$0].peer) }) { return true }
+        }
+        return false
+    }
+
     /// Whether any member of this peer takes writes.
     public func isUsed(_ peer: Int) -> Bool { members.contains { $0.peer == peer && $0.takesWrites } }
 }

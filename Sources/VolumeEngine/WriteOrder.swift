@@ -83,10 +83,12 @@ struct Durability {
     /// takes nothing that was acknowledged, and a loss of power nothing that was said to be durable.
     mutating func attached(highest sequence: UInt64, last: UInt64, lostPower: Bool) -> Bool {
         told = 0
-        // What went with the power will not become durable any more.
-        highestTaken = max(lostPower ? durable : highestTaken, min(sequence, last))
+        highestTaken = max(highestTaken, min(sequence, last))
         if sequence < (lostPower ? durable : acknowledged) { return false }
         acknowledged = min(sequence, last)
         return true
     }
+
+    /// It is known for lost: what went with the power will not become durable any more.
+    mutating func settleLoss() { highestTaken = max(durable, acknowledged) }
 }
