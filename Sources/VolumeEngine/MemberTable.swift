@@ -78,7 +78,8 @@ public struct MemberTable: Hashable, Sendable {
             let range = first..<first + membersPerPlacement
             first += membersPerPlacement
             guard range.contains(where: { members[$0].peer == peer && members[$0].takesWrites }) else { continue }
-            if range.contains(where: { members[$0].peer != peer && members[$0].state == .inSync && isBetter(members[$0].peer) }) { return true }
+            let others = range.filter { members[$0].peer != peer && members[$0].state == .inSync }
+            if others.contains(where: { isBetter(members[$0].peer) }) { return true }
         }
         return false
     }
