@@ -27,6 +27,7 @@ extension VolumeEngine {
         let hasLostPower = knownBoot != .zero && attachment.boot != knownBoot
         let isWhole = state.pointee.durability.attached(highest: highest, last: order.last, lostPower: hasLostPower)
         settleGhosts(peer)
+        state.pointee.isRolledBack = !isWhole
         if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
         effects.append(.notice(.connected(peer)))
         if isDead {

@@ -63,9 +63,15 @@ extension VolumeEngine {
 
     private func canDo(without peer: Int) -> Bool {
         (tableNext ?? table).couldDo(without: peer) { other in
-            if peers.at(other).pointee.isTainted { return peers.at(peer).pointee.isTainted && other < peer }
+            if peers.at(other).pointee.isTainted { return peers.at(peer).pointee.isTainted && outranks(other, peer) }
             return peers.at(other).pointee.phase == .attached
         }
+    }
+
+    /// Of two that may have lost something: which one counts where both are. An old copy of a disk lacks what was flushed, too.
+    private func outranks(_ peer: Int, _ other: Int) -> Bool {
+        if peers.at(peer).pointee.isRolledBack { return false }
+        return peers.at(other).pointee.isRolledBack || peer < other
     }
 
     /// Whether the map that was last told holds, with a session at this peer.
@@ -92,7 +98,8 @@ extension VolumeEngine {
     /// single OST. Of several that lost power at once one is taken for the truth in each placement, the first of them, and the others are
     /// excluded from it: never may two count that have lost different things.
     private mutating func reconsider(tainted peer: Int) {
-        let isDoubted = (tableNext ?? table).shares(peer) { !peers.at($0).pointee.isTainted || $0 < peer }
+        let isOld = peers.at(peer).pointee.isRolledBack
+        let isDoubted = (tableNext ?? table).shares(peer) { isOld || !peers.at($0).pointee.isTainted || outranks($0, peer) }
         if isDoubted { return }
         peers.at(peer).pointee.isTainted = false
         powerLost()

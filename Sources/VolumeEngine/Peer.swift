@@ -95,6 +95,8 @@ struct Peer: ~Copyable {
     var isWanted = false
     /// What it acknowledged it may have lost: it must not be used again before it was excluded.
     var isTainted = false
+    /// It lacks what a loss of power cannot have taken: nobody who has that is given up for it.
+    var isRolledBack = false
     /// The owner was asked to exclude it.
     var isExclusionAsked = false
     /// A map number that must be on its stable media before anything goes on; 0 for none.

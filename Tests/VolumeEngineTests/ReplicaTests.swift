@@ -149,6 +149,28 @@ import Wire
         #expect(rig.excluded == [1] && !rig.notices.contains(.powerLost) && rig.marks.contains(.rolledBack))
     }
 
+    /// It lacks what was flushed; the other one only what was not.
+    @Test func anOldCopyOfADiskIsNeverTheTruthBesideAMemberThatLostPower() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        rig.submit(.flush)
+        try rig.run()
+        rig.submit(.write, UInt64(block), block, value: 7)
+        try rig.run()
+        rig.detach(0)
+        rig.detach(1)
+        rig.osts[0].highest = 0
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        for peer in 0..<2 {
+            rig.attach(peer)
+            rig.detach(peer)
+        }
+        rig.tick(after: .milliseconds(1))
+        try rig.run()
+        #expect(rig.excluded == [0] && rig.notices.contains(.powerLost))
+    }
+
     @Test func theLastMemberIsNotUsedWhileItsDiskIsAnOldCopy() throws {
         let rig = ReplicaRig(peers: 2)
         rig.isDown[1] = true
