@@ -14,7 +14,7 @@ extension CommandSyntax {
     public func help(for verb: Verb) -> String {
         var text = "\(spelled(verb))\(usage(of: verb))\n\n\(wrapped(verb.summary, indent: 0))\n"
         if !verb.positionals.isEmpty { text += "\n" + table(verb.positionals.map { ($0.name, $0.help) }, title: "Arguments") }
-        let options = verb.options.map { ("--\($0.name)" + ($0.value.map { " \($0)" } ?? ""), $0.help + notes(on: $0)) }
+        let options = verb.options.map { ("--\($0.name)" + value(of: $0), $0.help + notes(on: $0)) }
         text += "\n" + table(options + [("--help", "Prints this.")], title: "Options")
         for note in verb.notes { text += "\n\(wrapped(note, indent: 0))\n" }
         return text + "\n" + examples(verb.examples) + exitHelp
@@ -44,6 +44,11 @@ extension CommandSyntax {
 
     /// As it is typed: the only verb of a program may have no name.
     func spelled(_ verb: Verb) -> String { verb.name.isEmpty ? program : "\(program) \(verb.name)" }
+
+    private func value(of option: Option) -> String {
+        guard let value = option.value else { return "" }
+        return option.isValueOptional ? "[=\(value)]" : " \(value)"
+    }
 
     private func notes(on option: Option) -> String {
         (option.isRepeatable ? " May be given several times." : "") + (option.isRequired ? " Required." : "")

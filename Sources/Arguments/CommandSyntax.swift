@@ -5,12 +5,18 @@ public struct CommandSyntax: Sendable {
         public var name: String
         /// What stands for the value in the help; nil for a switch.
         public var value: String?
+        /// A switch that may have a value, behind an equals sign: without that nobody could tell it from what follows.
+        public var isValueOptional = false
         public var isRepeatable: Bool
         public var isRequired: Bool
         public var help: String
 
         public static func flag(_ name: String, _ help: String) -> Option {
             Option(name: name, value: nil, isRepeatable: false, isRequired: false, help: help)
+        }
+
+        public static func flag(_ name: String, value: String, _ help: String) -> Option {
+            Option(name: name, value: value, isValueOptional: true, isRepeatable: false, isRequired: false, help: help)
         }
 
         public static func value(

@@ -114,6 +114,10 @@ public struct ParsedCommand: Hashable, Sendable {
             values[name] = []
             return
         }
+        if option.isValueOptional, parts.count == 1 {
+            values[name] = []
+            return
+        }
         let value: String
         if parts.count == 2 {
             value = parts[1]

@@ -66,6 +66,9 @@ public enum Limits {
     /// And after this long it is forgotten.
     public static let serverMemory = Interval.seconds(3600)
 
+    /// The longest that a volume lets writes wait below its floor before they fail, if they do.
+    public static let floorPatienceMax = Interval.seconds(86_400)
+
     // Memory of an OST beside its map
     public static let memoryForBuffers = 64 << 20
     /// Code, stacks, and the tables of a thousand connections.
@@ -78,6 +81,8 @@ public enum Limits {
     /// The writer tells its mark within this long of idling.
     public static let markInterval = Interval.seconds(1)
 
+    /// Of a store whose blocks have so much room together: kept for overwrites when it is full.
+    public static func reserveBytes(ofCapacity bytes: UInt64) -> UInt64 { min(bytes / 16, UInt64(4 * barrierBytes)) }
     /// A write waits this long for room that marks and barriers are about to give back; then the store is full.
     public static let spaceWait = Interval.seconds(10)
 

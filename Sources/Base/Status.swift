@@ -78,7 +78,7 @@ public enum Status: UInt16, Sendable, Hashable, CaseIterable {
         case .powerLost: "the store lost power; writes since the last flush may be gone"
         case .outOfMemory: "out of memory or request slots"
         case .permissionDenied: "permission denied"
-        case .unavailable: "the OSTs that hold the only up-to-date copy cannot be reached; bring one of them back"
+        case .unavailable: "fewer up-to-date copies can be reached than are needed; bring an OST back"
         case .wrongStore: "the disk is not the one that is expected here: an old copy of it, or a second one of the same identity"
         }
     }

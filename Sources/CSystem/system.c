@@ -45,6 +45,13 @@ int rs_host_name(char *name, size_t bytes) {
     return memchr(name, 0, bytes) ? 0 : -ENAMETOOLONG;
 }
 
+void rs_process_name(char *text, size_t bytes) {
+    char host[65];
+    if (rs_host_name(host, sizeof host) < 0)
+        strcpy(host, "?");
+    snprintf(text, bytes, "%.32s on %s, process %d", program_invocation_short_name, host, (int)getpid());
+}
+
 uintptr_t rs_thread(void) {
     static _Thread_local char place;
     return (uintptr_t)&place;

@@ -19,10 +19,10 @@ public final class ControlConnection {
     /// Connects and says hello. A daemon of another role than `expected` is refused, and one of another cluster than `hello` names.
     public static func open(
         _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting expected: Hello.Role = .ost,
-        incarnation: UInt64 = 0,
+        software: String = OpenOptions.clientDefault, incarnation: UInt64 = 0,
         deadline: Instant
     ) async throws(Failure) -> ControlConnection {
-        let hello = Hello(role: .client, cluster: cluster, software: "librawstor", incarnation: incarnation)
+        let hello = Hello(role: .client, cluster: cluster, software: software, incarnation: incarnation)
         return try await open(world, endpoint, saying: hello, expecting: expected, deadline: deadline)
     }
 

@@ -7,7 +7,7 @@ import Wire
 /// A connection that broke is replaced at the next call, by one to whichever of the servers answers. A call is not repeated by itself:
 /// whether a create or a remove happened before the connection broke is for the caller to find out.
 public final class MDTCatalogue: Catalogue {
-    private let world: any World
+    let world: any World
     private let servers: [Endpoint]
     private let wanted: Identifier
     private let deadline: Interval
@@ -81,12 +81,14 @@ public final class MDTCatalogue: Catalogue {
         try ObjectRecord.check(name: request.name)
         try ObjectRecord.check(bytes: request.bytes)
         try request.layout.check()
+        try request.belowFloor.check()
         return try await ask(FrameHeader(.volumeCreate), request.encoded, VolumeMap.self)
     }
 
     public func map(named name: String) async throws(Failure) -> (map: VolumeMap, hasWriter: Bool) {
-        let (map, notes) = try await mapAndNotes(name)
-        return (map, notes.hasWriter)
+        try ObjectRecord.check(name: name)
+        let (header, body) = try await ask(FrameHeader(.volumeMap), VolumeMapRequest(name: name).encoded)
+        return (try decode(VolumeMap.self, body), try VolumeMapNotes(argument: header.argument).hasWriter)
     }
 
     /// In the order of their names.
@@ -105,21 +107,35 @@ public final class MDTCatalogue: Catalogue {
 
     private static let volumesMax = 1 << 20
 
-    /// As a list would have it.
-    public func summary(of name: String) async throws(Failure) -> (summary: VolumeSummary, map: VolumeMap) {
-        let (map, notes) = try await mapAndNotes(name)
-        let inSync = (0..<map.placementCount).map { map.count(.inSync, in: $0) }
-        let summary = VolumeSummary(
-            object: map.object, level: notes.level, floor: map.floor, placements: map.placementCount, state: .ready,
-            hasWriter: notes.hasWriter, stale: map.entries.count { $0.state == .stale },
-            filling: map.entries.count { $0.state == .filling }, inSyncMin: inSync.min() ?? 0, unresized: notes.unresized)
-        return (summary, map)
+    /// How it is. What its writer tells of its work only the server knows that has its session: where that is another one of the
+    /// servers here, it is asked too.
+    public func health(of name: String) async throws(Failure) -> VolumeHealthReply {
+        try ObjectRecord.check(name: name)
+        let request = NameRequest(name: name).encoded
+        let health = try await ask(FrameHeader(.volumeHealth), request, VolumeHealthReply.self)
+        guard health.writer == .elsewhere else { return health }
+        for index in servers.indices where index != preferred {
+            do throws(Failure) {
+                let end = min(world.now + deadline, world.now + Limits.connectDeadline)
+                let other = try await ControlConnection.open(
+                    world, servers[index], cluster: cluster, expecting: .mdt, deadline: end)
+                defer { other.close() }
+                let (_, body) = try await other.exchange(FrameHeader(.volumeHealth), request, deadline: end)
+                let known = try other.decode(VolumeHealthReply.self, body)
+                if known.writer == .here { return known }
+            } catch {
+                // One that does not answer knows nothing for us.
+                continue
+            }
+        }
+        return health
     }
 
-    private func mapAndNotes(_ name: String) async throws(Failure) -> (VolumeMap, VolumeMapNotes) {
-        try ObjectRecord.check(name: name)
-        let (header, body) = try await ask(FrameHeader(.volumeMap), VolumeMapRequest(name: name).encoded)
-        return (try decode(VolumeMap.self, body), try VolumeMapNotes(argument: header.argument))
+    /// Changes the floor of a volume, or what writes do below it; what is nil stays.
+    public func set(_ request: VolumeSetRequest) async throws(Failure) -> VolumeMap {
+        try ObjectRecord.check(name: request.name)
+        try request.belowFloor?.check()
+        return try await ask(FrameHeader(.volumeSet), request.encoded, VolumeMap.self)
     }
 
     /// In the order of their stores.

@@ -10,6 +10,7 @@ final class MDTSession {
     private let world: any World
     private let operations: Operations
     private let endpoints: [Endpoint]
+    private let client: String
     private var nextEndpoint = 0
     private(set) var cluster: Identifier
     private var connection: ControlConnection?
@@ -25,10 +26,13 @@ final class MDTSession {
     private var id = Identifier.zero
     /// Called when a server says that another writer has the volume.
     var onFenced: (() -> Void)?
+    /// What a ping tells of the writer.
+    var report: () -> [UInt8] = { [] }
 
-    init(_ world: any World, _ endpoints: [Endpoint], cluster: Identifier) {
+    init(_ world: any World, _ endpoints: [Endpoint], cluster: Identifier, client: String) {
         self.world = world
         self.endpoints = endpoints
+        self.client = client
         self.cluster = cluster
         operations = Operations(world)
     }
@@ -137,7 +141,8 @@ final class MDTSession {
         for _ in endpoints {
             let endpoint = endpoints[nextEndpoint % endpoints.count]
             do throws(Failure) {
-                let new = try await ControlConnection.open(world, endpoint, cluster: cluster, expecting: .mdt, deadline: deadline)
+                let new = try await ControlConnection.open(
+                    world, endpoint, cluster: cluster, expecting: .mdt, software: client, deadline: deadline)
                 connection = new
                 if cluster == .zero { cluster = new.peer.cluster }
                 try await resume(on: new, deadline)
@@ -172,7 +177,7 @@ final class MDTSession {
             let next = world.now + Limits.writerPingInterval
             while !isClosed, world.now < next { await operations.sleep(.milliseconds(200)) }
             if isClosed { break }
-            await tell(FrameHeader(.ping), [], world.now + .seconds(3))
+            await tell(FrameHeader(.ping), report(), world.now + .seconds(3))
         }
         isPinging = false
         resumeCloser()

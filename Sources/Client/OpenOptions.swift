@@ -15,6 +15,10 @@ public struct OpenOptions: Hashable, Sendable {
     /// Operations that may be under way at once.
     public var slots = Limits.operationsPerVolumeMax
 
+    /// What others are told of who has the volume open; at most `Limits.nameBytesMax` bytes.
+    public var client = OpenOptions.clientDefault
+    public static let clientDefault = "librawstor"
+
     public init(write: Bool = true, force: Bool = false) {
         self.write = write
         self.force = force

@@ -23,6 +23,8 @@ struct SessionRequest {
     var store = Identifier.zero
     /// A store that was mounted fewer times is an old copy.
     var minimumMounts: UInt64 = 0
+    /// What this client calls itself.
+    var client = OpenOptions.clientDefault
 }
 
 /// An open session: its stream, with nothing under way on it, and what the other side said.
@@ -37,7 +39,8 @@ struct Session {
     /// Connects, says hello, opens.
     static func open(_ world: any World, _ request: SessionRequest, deadline: Instant) async throws(Failure) -> Session {
         let connection = try await ControlConnection.open(
-            world, request.endpoint, cluster: request.cluster, incarnation: request.incarnation, deadline: deadline)
+            world, request.endpoint, cluster: request.cluster, software: request.client, incarnation: request.incarnation,
+            deadline: deadline)
         do throws(Failure) {
             return try await open(connection, request, deadline)
         } catch {

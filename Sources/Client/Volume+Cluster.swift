@@ -24,7 +24,7 @@ extension Volume {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }
         let deadline = world.now + options.deadline
-        let mdt = MDTSession(world, address.endpoints, cluster: options.cluster)
+        let mdt = MDTSession(world, address.endpoints, cluster: options.cluster, client: options.client)
         let map: VolumeMap
         do throws(Failure) {
             var flags: VolumeOpenRequest.Flags = options.write ? .write : []
@@ -81,7 +81,7 @@ extension Volume {
         }
         return MemberTable(
             number: map.object.map, peerCount: peers, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
-            members: members, record: map.encoded)
+            floorPatience: map.belowFloor.patience, members: members, record: map.encoded)
     }
 
     private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
@@ -93,13 +93,15 @@ extension Volume {
             engine.fail(.fenced)
             progress()
         }
+        mdt.report = { [unowned self] in writerReport.encoded }
         for (peer, ost) in map.osts.enumerated() {
             var endpoints: [Endpoint] = []
             for text in ost.endpoints { endpoints.append(try Address("ost://\(text)/").endpoint) }
             let request = SessionRequest(
                 endpoint: endpoints.first ?? .tcp(host: "", port: 0), name: map.object.id.description,
                 flags: options.write ? [.write, .fence] : [], nonce: .zero, cluster: mdt.cluster, session: 0,
-                generation: map.object.generation, map: map.object.map, store: ost.store, minimumMounts: ost.mountCounter)
+                generation: map.object.generation, map: map.object.map, store: ost.store, minimumMounts: ost.mountCounter,
+                client: options.client)
             links.append(Link(self, peer, request, endpoints))
         }
         var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))

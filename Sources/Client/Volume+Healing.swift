@@ -40,6 +40,7 @@ extension Volume {
             do throws(Failure) {
                 let pages = try await resync(peer)
                 notHealedBefore[peer] = nil
+                resyncs[peer] = nil
                 world.log(
                     .info, "brought up to date",
                     [
@@ -54,6 +55,7 @@ extension Volume {
                         LogField("bytes", resyncedBytes - before),
                     ])
                 notHealedBefore[peer] = world.now + Volume.healBackoff
+                resyncs[peer] = Resync(.waiting, since: world.now, copiedBefore: resyncedBytes, trouble: error.detail)
             }
         }
     }
@@ -94,6 +96,7 @@ extension Volume {
     private func resync(_ peer: Int) async throws(Failure) -> Int {
         guard let mdt else { return 0 }
         let store = stores[peer]
+        resyncs[peer] = Resync(.listing, since: world.now, copiedBefore: resyncedBytes)
         let target = try await Inquiry.open(self, links[peer].endpoints, store)
         defer { target.close() }
         let mark = try await target.mark()
@@ -111,6 +114,8 @@ extension Volume {
             try await waitUntilReady(peer)
             var pages = try await changedPages(peer, target, above: base)
             if let early { pages = early }
+            resyncs[peer]?.state = .copying
+            resyncs[peer]?.totalBytes = pages.reduce(0) { $0 + UInt64(blocks(of: $1).count * Block.bytes) }
             try await copy(pages, to: peer, target, map)
             try await flushUnheard()
             // What was copied, or written to both, is not what the source has any more.
@@ -167,7 +172,6 @@ extension Volume {
 
     /// Copies what differs in these pages.
     private func copy(_ pages: Set<PageKey>, to peer: Int, _ target: Inquiry, _ map: VolumeMap) async throws(Failure) {
-        let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
         // In the order of peers: what is done in that of a dictionary cannot be repeated.
         var sources = [Inquiry?](repeating: nil, count: stores.count)
         defer { for source in sources { source?.close() } }
@@ -176,13 +180,21 @@ extension Volume {
         }
         for key in pages.sorted() {
             if isShutDown || engine.isDead { throw Failure(.closed) }
-            let first = UInt64(key.page) * UInt64(Block.perPage)
-            let start = UInt64(key.chunk) * chunkBlocks + first
-            let end = min(start + UInt64(Block.perPage), (UInt64(key.chunk) + 1) * chunkBlocks, Block.count(covering: engine.objectBytes))
-            guard start < end else { continue }
-            let runs = try await differences(key, Int(end - start), map, target, sources)
+            let blocks = blocks(of: key)
+            if blocks.isEmpty { continue }
+            let start = blocks.lowerBound
+            let runs = try await differences(key, blocks.count, map, target, sources)
             try await copy(runs.map { start + UInt64($0.lowerBound)..<start + UInt64($0.upperBound) })
+            resyncs[peer]?.doneBytes += UInt64(blocks.count * Block.bytes)
         }
+    }
+
+    /// Of the whole volume; none if it was cut meanwhile.
+    private func blocks(of page: PageKey) -> Range<UInt64> {
+        let chunkBlocks = object.layout.chunkBytes / UInt64(Block.bytes)
+        let start = UInt64(page.chunk) * chunkBlocks + UInt64(page.page) * UInt64(Block.perPage)
+        let end = min(start + UInt64(Block.perPage), (UInt64(page.chunk) + 1) * chunkBlocks, Block.count(covering: engine.objectBytes))
+        return start..<max(start, end)
     }
 
     /// Several runs at once: alone each would wait for a round trip.

@@ -40,6 +40,8 @@ public final class Volume: CompletionSink {
     private var backgroundWaiter: UnsafeContinuation<Void, Never>?
     /// Copied to members that were away, also by attempts that failed.
     public internal(set) var resyncedBytes: UInt64 = 0
+    /// How it is at that, by peer: of those that are not in sync, and were tried.
+    var resyncs: [Int: Resync] = [:]
     /// When to try again with an OST that could not be brought up to date.
     var notHealedBefore: [Int: Instant] = [:]
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
@@ -72,6 +74,7 @@ public final class Volume: CompletionSink {
         var request = SessionRequest(
             endpoint: address.endpoint, name: name, flags: options.write ? [.write, .settle] : [],
             nonce: Identifier(high: world.random(), low: world.random()), cluster: options.cluster, session: 1)
+        request.client = options.client
         let settled = request.flags
         if options.force { request.flags.insert(.force) }
         let deadline = world.now + options.deadline
@@ -117,6 +120,8 @@ public final class Volume: CompletionSink {
 
     public var operationsUnderWay: Int { engine.activeCount }
     public var isDead: Bool { engine.isDead }
+    /// A copy is not up to date, or an OST that is needed is out of reach.
+    public var isDegraded: Bool { engine.isDegraded }
     public var marks: VolumeMarks { engine.marks }
     public func checkInvariants() { engine.checkInvariants() }
 
@@ -212,6 +217,11 @@ public final class Volume: CompletionSink {
         case .mapWanted: refreshMap()
         case .notice(let notice):
             if case .sizeChanged(let bytes) = notice { object.bytes = bytes }
+            if notice == .belowFloor {
+                world.log(
+                    .warning, "writes fail, since fewer copies are up to date than the volume's floor; bring an OST back",
+                    [LogField("volume", "\(address)"), LogField("floor", map?.floor ?? 0)])
+            }
             onNotice?(notice)
         case .wakeAt(let instant):
             if let timer { world.cancel(timer) }

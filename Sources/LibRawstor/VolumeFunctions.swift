@@ -1,6 +1,7 @@
 import Base
 import CRawstor
 import Client
+import Reactor
 import VolumeEngine
 
 // Volumes, as the header says. Arguments are checked here; what they mean is the handle's business.
@@ -27,6 +28,8 @@ public func rawstor_volume_open(
             let handle = VolumeHandle(context, opened, url: url, options)
             context.add(handle)
             pointer.pointee = OpaquePointer(Unmanaged.passRetained(handle).toOpaque())
+            // Behind the callback of the open, which comes at the end of this task.
+            context.reactor.spawn { handle.tellWhetherDegraded() }
         }
     }
 }
@@ -37,6 +40,7 @@ extension OpenOptions {
         if options.open_timeout_ms > 0 { deadline = .milliseconds(options.open_timeout_ms) }
         closeDeadline = Context.closeDeadline
         slots = VolumeHandle.operationsMax(options)
+        client = ProcessName.text
     }
 }
 

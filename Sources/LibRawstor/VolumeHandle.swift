@@ -16,6 +16,8 @@ final class VolumeHandle {
     private var slots: OperationSlots
     private(set) var isClosing = false
     private var isKicked = false
+    /// As the caller was told.
+    private var isDegraded = false
     private var sizeWaiters: [UnsafeContinuation<Void, Never>] = []
 
     init(_ context: Context, _ volume: Volume, url: String, _ options: rawstor_volume_options) {
@@ -126,13 +128,22 @@ final class VolumeHandle {
         case .sizeChanged: kind = RAWSTOR_EVENT_SIZE_CHANGED
         case .fenced: kind = RAWSTOR_EVENT_FENCED
         case .failed: kind = RAWSTOR_EVENT_CLOSED
-        // The end of a volume that is lost is no news.
-        case .disconnected(_) where volume.isDead: return
-        case .disconnected, .excluded: kind = RAWSTOR_EVENT_DEGRADED
-        case .connected: kind = RAWSTOR_EVENT_RESTORED
-        // Told by the next flush.
-        case .powerLost: return
+        case .disconnected, .connected, .excluded, .membersChanged: return tellWhetherDegraded()
+        // Told by the next flush, and by the writes that fail.
+        case .powerLost, .belowFloor: return
         }
+        happened(kind)
+    }
+
+    /// Once when something begins to be missing, and once when nothing is any more: of several OSTs one that is back says little. The end
+    /// of a volume that is lost is no news.
+    func tellWhetherDegraded() {
+        guard !isClosing, options.event != nil, !volume.isDead, volume.isDegraded != isDegraded else { return }
+        isDegraded.toggle()
+        happened(isDegraded ? RAWSTOR_EVENT_DEGRADED : RAWSTOR_EVENT_RESTORED)
+    }
+
+    private func happened(_ kind: rawstor_event_kind) {
         let event = rawstor_event(
             size: MemoryLayout<rawstor_event>.size, kind: UInt64(kind.rawValue), volume_bytes: volume.object.bytes)
         context.ended(.event(self, event))

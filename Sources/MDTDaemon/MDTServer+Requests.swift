@@ -8,7 +8,10 @@ extension MDTServer {
     func perform(_ header: FrameHeader, _ body: [UInt8], _ connection: MDTConnection) async throws(Failure) -> MDTAnswer {
         let deadline = world.now + header.allowedTime
         switch header.opcode {
-        case .ping, .close: return MDTAnswer(header)
+        case .ping:
+            if !body.isEmpty { note(try WriterReport(decoding: body), connection) }
+            return MDTAnswer(header)
+        case .close: return MDTAnswer(header)
         case .volumeCreate: return MDTAnswer(header, try await create(try VolumeCreateRequest(decoding: body), deadline))
         case .volumeOpen:
             let request = try VolumeOpenRequest(decoding: body)
@@ -27,6 +30,8 @@ extension MDTServer {
             var answer = MDTAnswer(header, map)
             answer.header.argument = notes.argument
             return answer
+        case .volumeSet: return MDTAnswer(header, try await set(try VolumeSetRequest(decoding: body)))
+        case .volumeHealth: return MDTAnswer(header, body: try await health(try NameRequest(decoding: body)).encoded)
         case .volumeList: return MDTAnswer(header, body: try await list(try NameRequest(decoding: body)).encoded)
         case .volumeRemove:
             try await remove(try NameRequest(decoding: body), connection, deadline)
@@ -92,6 +97,13 @@ extension MDTServer {
     /// Three heartbeats.
     static let identityHeld = Interval(nanoseconds: Limits.heartbeatInterval.nanoseconds * 3)
 
+    /// Whether an OST shows that it is there: the connection by which it registered is, and two heartbeats in a row are not missing. Sooner
+    /// than `isAlive` this says that one has died; nothing is decided by it.
+    func isHeard(_ store: Identifier) -> Bool {
+        guard let known = heard[store], known.connection != nil else { return false }
+        return world.now - known.at < Interval(nanoseconds: Limits.heartbeatInterval.nanoseconds * 2)
+    }
+
     /// Whether an OST gets parts and requests.
     func isAlive(_ store: Identifier) -> Bool {
         guard let known = heard[store] else { return false }
@@ -106,7 +118,7 @@ extension MDTServer {
                 // The catalogue's free space is that of the last change.
                 return OSTStatus(
                     registration: known?.registration ?? record.registration, isDrained: record.isDrained, isAlive: isAlive(record.store),
-                    silence: known.map { world.now - $0.at } ?? Interval(nanoseconds: .max))
+                    silence: known.map { world.now - $0.at } ?? Interval(nanoseconds: .max), isConnected: isHeard(record.store))
             })
     }
 

@@ -25,7 +25,7 @@ extension MDTServer {
         if !request.name.isEmpty { try ObjectRecord.check(name: request.name) }
         let volumes = try await catalogue.volumes(after: request.name, limit: VolumeListReply.countMax)
         let written = try await hasWriter(volumes.map(\.id))
-        return VolumeListReply(volumes: volumes.map { $0.summary(hasWriter: written.contains($0.id)) })
+        return VolumeListReply(volumes: volumes.map { summary(of: $0, hasWriter: written.contains($0.id)) })
     }
 
     // Writing
@@ -120,6 +120,19 @@ extension MDTServer {
                 LogField("stores", request.stores.map(\.description).joined(separator: " ")),
             ])
         return try await map(of: volume)
+    }
+
+    func set(_ request: VolumeSetRequest) async throws(Failure) -> VolumeMap {
+        let volume = try await catalogue.volume(named: request.name)
+        try request.belowFloor?.check()
+        let changed = try await catalogue.set(volume.id, floor: request.floor, belowFloor: request.belowFloor)
+        world.log(
+            .info, "volume set",
+            [
+                LogField("volume", changed.object.name), LogField("map", changed.object.map), LogField("floor", changed.floor),
+                LogField("below", "\(changed.belowFloor)"),
+            ])
+        return try await map(of: changed)
     }
 
     func beginFill(_ request: VolumeMembersRequest) async throws(Failure) -> (VolumeMap, base: Version) {

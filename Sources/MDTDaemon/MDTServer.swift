@@ -193,6 +193,8 @@ public final class MDTServer {
 struct WriterSession {
     var connection: MDTConnection
     var generation: UInt64
+    /// What it has told last of bringing OSTs up to date.
+    var report: WriterReport?
 }
 
 /// What the metrics are made of.

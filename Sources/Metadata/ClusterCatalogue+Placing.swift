@@ -19,11 +19,7 @@ extension ClusterCatalogue {
                 .invalidArgument, "replicas have no parity; a layout with \(layout.parityMembers) parity members is of kind erasure")
         }
         if layout.kind == .erasure { throw Failure(.unsupported, "erasure coding is not supported yet; use replicas") }
-        let floor = request.floor == 0 ? 1 : request.floor
-        guard (1...members).contains(floor) else {
-            throw Failure(
-                .invalidArgument, "writes cannot go on with at least \(floor) replicas of \(members); the floor is 1 to \(members)")
-        }
+        let floor = try VolumeRecord.check(floor: request.floor == 0 ? 1 : request.floor, members: members)
         let candidates = try await osts().map { record throws(Failure) in
             Candidate(
                 store: record.store, weight: record.registration.capacityBytes, domain: try FailureDomain(record.registration.domain),
@@ -45,7 +41,8 @@ extension ClusterCatalogue {
         }
         let count = request.placements > 0 ? request.placements : min(most, PlacementChoice.count(chunks: object.chunkCount, osts: usable))
         let table = try choice.table(of: candidates, placements: count)
-        return VolumeRecord(object: object, level: request.level, floor: floor, maker: maker, placements: table)
+        return VolumeRecord(
+            object: object, level: request.level, floor: floor, belowFloor: request.belowFloor, maker: maker, placements: table)
     }
 
     /// So that a map fits one volume record whatever its OSTs call themselves.

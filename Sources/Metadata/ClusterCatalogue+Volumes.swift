@@ -58,19 +58,26 @@ extension ClusterCatalogue {
     public func exclude(
         _ stores: Set<Identifier>, from id: Identifier, generation: UInt64, base: Version
     ) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation, base: base) }
+        let now = world.wallClockMilliseconds
+        return try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation, base: base, at: now) }
     }
 
     public func beginFill(
         _ stores: Set<Identifier>, of id: Identifier, generation: UInt64, base: Version
     ) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.beginFill(stores, generation: generation, base: base) }
+        let now = world.wallClockMilliseconds
+        return try await change(id) { volume throws(Failure) in try volume.beginFill(stores, generation: generation, base: base, at: now) }
     }
 
     public func endFill(
         _ stores: Set<Identifier>, of id: Identifier, generation: UInt64, number: UInt64
     ) async throws(Failure) -> VolumeRecord {
         try await change(id) { volume throws(Failure) in try volume.endFill(stores, generation: generation, number: number) }
+    }
+
+    /// What is not said stays.
+    public func set(_ id: Identifier, floor: Int?, belowFloor: BelowFloor?) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.set(floor: floor, belowFloor: belowFloor) }
     }
 
     /// The volumes behind a name, in the order of names; one that is being removed has none any more.

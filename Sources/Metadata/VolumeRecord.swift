@@ -22,15 +22,19 @@ public struct VolumeRecord: CatalogueValue {
         public var cut: UInt64
     }
 
-    /// Up to where a store had everything when its members became stale.
+    /// Up to where a store had everything when its members became stale, and when the first of them did.
     public struct FillBase: Hashable, Sendable {
         public var store: Identifier
         public var version: Version
+        /// Since 1970, by the clock of the server that was asked; 0: not known, since it was before a rebuild. The map does not have it:
+        /// only people ask for it.
+        public var sinceMilliseconds: UInt64 = 0
     }
 
     public var object: ObjectRecord
     public var level: SpreadLevel
     public var floor: Int
+    public var belowFloor: BelowFloor
     public var state: VolumeSummary.State
     /// The server that makes the objects, while they are being made: if that one is gone, so is who asked.
     public var maker: Identifier
@@ -51,13 +55,15 @@ public struct VolumeRecord: CatalogueValue {
     public var entries: [MemberEntry]
 
     public init(
-        object: ObjectRecord, level: SpreadLevel, floor: Int, maker: Identifier, placements: [[Identifier]]
+        object: ObjectRecord, level: SpreadLevel, floor: Int, belowFloor: BelowFloor = .wait, maker: Identifier,
+        placements: [[Identifier]]
     ) {
         self.object = object
         self.object.generation = 0
         self.object.map = 1
         self.level = level
         self.floor = floor
+        self.belowFloor = belowFloor
         state = .creating
         self.maker = maker
         nonce = .zero
@@ -88,8 +94,14 @@ public struct VolumeRecord: CatalogueValue {
     public var storesInUse: Set<Identifier> { Set(entries.lazy.filter { $0.state != .stale }.map { stores[$0.ost] }) }
 
     /// Members in sync of the placement that has the fewest.
-    public var inSyncMin: Int {
-        (0..<placementCount).map { inSync(in: $0) }.min() ?? 0
+    public var inSyncMin: Int { inSyncMin { _ in true } }
+
+    /// The same of those whose store satisfies the condition.
+    private func inSyncMin(where isCounted: (Identifier) -> Bool) -> Int {
+        let isCounted = stores.map(isCounted)
+        return (0..<placementCount).map { placement in
+            entries[placement * members..<(placement + 1) * members].count { $0.state == .inSync && isCounted[$0.ost] }
+        }.min() ?? 0
     }
 
     /// Placements that have nobody in sync but this store.
@@ -113,7 +125,7 @@ public struct VolumeRecord: CatalogueValue {
             return index
         }
         return VolumeMap(
-            object: object, floor: floor,
+            object: object, floor: floor, belowFloor: belowFloor,
             osts: stores.map { store in
                 let ost = osts[store]?.registration
                 return OSTEntry(
@@ -130,6 +142,7 @@ public struct VolumeRecord: CatalogueValue {
         object = map.object
         level = map.level
         floor = map.floor
+        belowFloor = map.belowFloor
         state = .ready
         maker = .zero
         nonce = .zero
@@ -142,10 +155,24 @@ public struct VolumeRecord: CatalogueValue {
         entries = map.entries
     }
 
-    public func summary(hasWriter: Bool) -> VolumeSummary {
-        VolumeSummary(
+    /// `isHeard`: whether a store shows that it is there.
+    public func summary(hasWriter: Bool, stalled: Int = 0, isHeard: (Identifier) -> Bool) -> VolumeSummary {
+        let isHeardOf = stores.map(isHeard)
+        return VolumeSummary(
             object: object, level: level, floor: floor, placements: placementCount, state: state, hasWriter: hasWriter,
-            stale: count(.stale), filling: count(.filling), inSyncMin: inSyncMin, unresized: unresized.count)
+            stale: count(.stale), filling: count(.filling), inSyncMin: inSyncMin, unresized: unresized.count, belowFloor: belowFloor,
+            away: entries.count { $0.state == .inSync && !isHeardOf[$0.ost] }, reachableMin: inSyncMin(where: isHeard),
+            stalled: stalled)
+    }
+
+    /// How it stands with each of its OSTs.
+    public var health: [VolumeHealthReply.Member] {
+        stores.enumerated().map { index, store in
+            func count(_ state: MemberState) -> Int { entries.count { $0.ost == index && $0.state == state } }
+            return VolumeHealthReply.Member(
+                store: store, inSync: count(.inSync), stale: count(.stale), filling: count(.filling), last: lastPlacements(on: store),
+                sinceMilliseconds: bases.first { $0.store == store }?.sinceMilliseconds ?? 0)
+        }
     }
 
     /// That it can be opened, changed and asked about.
@@ -192,8 +219,10 @@ public struct VolumeRecord: CatalogueValue {
     }
 
     /// For the writer of this generation: members on these stores do not count any more, except where one is the last: that stays in sync,
-    /// and its placement waits for it. Refused if that is so everywhere.
-    mutating func exclude(_ excluded: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
+    /// and its placement waits for it. Refused if that is so everywhere. `milliseconds`: since 1970, when that is; 0 where nobody asks.
+    mutating func exclude(
+        _ excluded: Set<Identifier>, generation: UInt64, base: Version, at milliseconds: UInt64 = 0
+    ) throws(Failure) -> Bool {
         try check(generation: generation)
         func isOn(_ index: Int) -> Bool { excluded.contains(stores[entries[index].ost]) }
         let wanted = entries.indices.filter { entries[$0].state != .stale && isOn($0) }
@@ -219,22 +248,24 @@ public struct VolumeRecord: CatalogueValue {
         }
         object.map += 1
         for index in leaving { makeStale(index) }
-        for ost in Set(leaving.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost]) }
+        for ost in Set(leaving.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost], at: milliseconds) }
         return true
     }
 
-    /// The lowest of all counts since some member of the store left.
-    private mutating func lower(_ base: Version, of store: Identifier) {
+    /// The lowest of all counts since some member of the store left; and the time of the first of them.
+    private mutating func lower(_ base: Version, of store: Identifier, at milliseconds: UInt64) {
         if let known = bases.firstIndex(where: { $0.store == store }) {
             bases[known].version = min(bases[known].version, base)
         } else {
-            bases.append(FillBase(store: store, version: base))
+            bases.append(FillBase(store: store, version: base, sinceMilliseconds: milliseconds))
         }
     }
 
     /// The writer brings members up to date that were away: those on these stores get every write from now on. `base`: up to where they
     /// have everything; the lowest of all attempts counts.
-    mutating func beginFill(_ filled: Set<Identifier>, generation: UInt64, base: Version) throws(Failure) -> Bool {
+    mutating func beginFill(
+        _ filled: Set<Identifier>, generation: UInt64, base: Version, at milliseconds: UInt64 = 0
+    ) throws(Failure) -> Bool {
         try check(generation: generation)
         // Those of an attempt that came to nothing begin anew with the others.
         let joining = entries.indices.filter { entries[$0].state != .inSync && filled.contains(stores[entries[$0].ost]) }
@@ -244,7 +275,7 @@ public struct VolumeRecord: CatalogueValue {
             entries[index].state = .filling
             entries[index].changed = object.map
         }
-        for store in filled.sorted() where stores.contains(store) { lower(base, of: store) }
+        for store in filled.sorted() where stores.contains(store) { lower(base, of: store, at: milliseconds) }
         return true
     }
 
@@ -267,6 +298,26 @@ public struct VolumeRecord: CatalogueValue {
     private mutating func makeStale(_ index: Int) {
         entries[index].state = .stale
         entries[index].changed = object.map
+    }
+
+    /// What is not said stays. The OSTs keep it with the map of the next number that they are handed.
+    mutating func set(floor: Int?, belowFloor: BelowFloor?) throws(Failure) -> Bool {
+        try checkUsable()
+        let before = (self.floor, self.belowFloor)
+        if let floor { self.floor = try VolumeRecord.check(floor: floor, members: members) }
+        if let belowFloor { self.belowFloor = belowFloor }
+        guard before != (self.floor, self.belowFloor) else { return false }
+        object.map += 1
+        return true
+    }
+
+    /// Returns it.
+    static func check(floor: Int, members: Int) throws(Failure) -> Int {
+        guard (1...members).contains(floor) else {
+            throw Failure(
+                .invalidArgument, "writes cannot go on with at least \(floor) replicas of \(members); the floor is 1 to \(members)")
+        }
+        return floor
     }
 
     /// All objects have been made by `maker`.
@@ -363,6 +414,7 @@ extension VolumeRecord {
         body.put(object.createdMilliseconds)
         body.put(level.rawValue)
         body.put(UInt16(floor))
+        body.put(belowFloor)
         body.put(state.rawValue)
         body.put(maker)
         body.put(nonce)
@@ -382,6 +434,7 @@ extension VolumeRecord {
             body.put(base.store)
             body.put(base.version.generation)
             body.put(base.version.sequence)
+            body.put(base.sinceMilliseconds)
         }
         body.put(UInt32(entries.count))
         for entry in entries {
@@ -408,6 +461,7 @@ extension VolumeRecord {
         guard let level = SpreadLevel(rawValue: level) else { throw Failure(.malformed, "level \(level) is unknown") }
         self.level = level
         floor = Int(try body.get(UInt16.self))
+        belowFloor = try body.getBelowFloor()
         let state = try body.get(UInt8.self)
         guard let state = VolumeSummary.State(rawValue: state) else { throw Failure(.malformed, "state \(state) is unknown") }
         self.state = state
@@ -428,7 +482,8 @@ extension VolumeRecord {
             bases.append(
                 FillBase(
                     store: try body.getIdentifier(),
-                    version: Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))))
+                    version: Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self)),
+                    sinceMilliseconds: try body.get(UInt64.self)))
         }
         entries = []
         for _ in 0..<Int(try body.get(UInt32.self)) {

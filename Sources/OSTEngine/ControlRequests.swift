@@ -24,7 +24,7 @@ extension OSTEngine {
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-                .volumeInSync,
+                .volumeInSync, .volumeSet, .volumeHealth,
                 .ostRegister, .ostList, .ostRemove:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }

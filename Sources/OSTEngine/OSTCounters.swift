@@ -33,7 +33,7 @@ public struct OSTCounters: Sendable {
             break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync,
+            .volumeInSync, .volumeSet, .volumeHealth,
             .ostRegister,
             .ostList, .ostRemove:
             break

@@ -65,7 +65,7 @@ extension OSTEngine {
         case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .volumeRecord, .adopt: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync,
+            .volumeInSync, .volumeSet, .volumeHealth,
             .ostRegister,
             .ostList, .ostRemove:
             break

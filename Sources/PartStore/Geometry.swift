@@ -47,5 +47,7 @@ public struct Geometry: Hashable, Sendable {
     public var firstDataBlock: UInt64 { Geometry.firstHalf + 2 * halfBlocks }
     public var dataBlocks: UInt64 { blocks - firstDataBlock }
     /// Kept for overwrites when the store is full: they need a free block before the old one can be given back.
-    public var reserveBlocks: UInt64 { min(dataBlocks / 16, UInt64(4 * Limits.barrierBytes / Block.bytes)) }
+    public var reserveBlocks: UInt64 {
+        Limits.reserveBytes(ofCapacity: dataBlocks * UInt64(Block.bytes)) / UInt64(Block.bytes)
+    }
 }

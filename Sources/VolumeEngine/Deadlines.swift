@@ -16,6 +16,7 @@ extension VolumeEngine {
         let isLate = armedWake != .never && now > armedWake + VolumeEngine.lateClock
         armedWake = .never
         expireOperations(isLate: isLate)
+        checkFloor(isLate: isLate)
         if now >= delayedUntil {
             delayedUntil = .never
             for peer in 0..<peers.count {
@@ -197,7 +198,7 @@ extension VolumeEngine {
     mutating func settle() {
         sendStamps()
         closeWhenIdle()
-        var wake = min(min(deadlineNext, delayedUntil), min(stalledUntil, exclusionCheckAt))
+        var wake = min(min(deadlineNext, delayedUntil), min(stalledUntil, min(exclusionCheckAt, floorCheckAt)))
         var isBehind = false
         for peer in 0..<peers.count {
             let state = peers.at(peer)

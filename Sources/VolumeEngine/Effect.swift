@@ -50,6 +50,10 @@ public enum VolumeNotice: Hashable, Sendable {
     case disconnected(Int)
     /// Writes go on without this peer.
     case excluded(Int)
+    /// Another map holds: who is in sync may have changed.
+    case membersChanged
+    /// Writes fail, since a placement has fewer members in sync than the volume's floor.
+    case belowFloor
 }
 
 /// Effects in the order in which they arose. Its memory is reused.

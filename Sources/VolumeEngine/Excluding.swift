@@ -151,7 +151,8 @@ extension VolumeEngine {
         marks.hit(.stamped)
         tableNext = nil
         table = new
-        rows.update(new)
+        rows.update(new, at: now)
+        floorChanged()
         for peer in 0..<peers.count {
             let state = peers.at(peer)
             let wasUsed = state.pointee.isUsed
@@ -175,6 +176,7 @@ extension VolumeEngine {
             if state.pointee.phase == .detached { forget(peer) } else { reset(peer, .excluded) }
         }
         exclusionCheckAt = now
+        effects.append(.notice(.membersChanged))
         advanceMark()
     }
 

@@ -28,10 +28,10 @@ extension VolumeEngine {
         }
     }
 
-    /// What waits for a peer that is away, or for a new map, does not keep others waiting: reads, and writes of other placements. What
-    /// waits for room only is not overtaken.
+    /// What waits for a peer that is away, for a new map, or for members to be in sync again, does not keep others waiting: reads, and
+    /// writes of other placements. What waits for room only is not overtaken.
     private mutating func pumpBehindFirst() {
-        guard rows.width > 1, isAnyoneMissed else { return }
+        guard rows.width > 1, isAnyoneMissed || rows.isAnyBelowFloor else { return }
         var index = ready.next(after: ready.first)
         while index != SlotList.none, ready.contains(index) {
             let next = ready.next(after: index)
@@ -85,6 +85,7 @@ extension VolumeEngine {
         var choice = 0
         var blocksMax: UInt64
         if changesBlocks {
+            if waitsForFloor(index) { return false }
             blocksMax = roomForWrite(members)
         } else {
             choice = reader(members, block: block)
@@ -146,17 +147,15 @@ extension VolumeEngine {
     mutating func roomForWrite(_ members: Range<Int>) -> UInt64 {
         guard tableNext == nil else { return 0 }
         var blocksMax = UInt64(Limits.frameBlocksMax)
-        var inSync = 0
         for member in members where rows.members[member].takesWrites {
             let peer = peers.at(rows.members[member].peer)
             guard peer.pointee.hasRoomAttached else {
                 lacksRoom(rows.members[member].peer)
                 return 0
             }
-            if rows.members[member].state == .inSync { inSync += 1 }
             blocksMax = min(blocksMax, peer.pointee.blocksMax)
         }
-        return inSync >= rows.floor ? blocksMax : 0
+        return blocksMax
     }
 
     private mutating func lacksRoom(_ peer: Int) {

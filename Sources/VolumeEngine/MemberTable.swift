@@ -34,6 +34,8 @@ public struct MemberTable: Hashable, Sendable {
     public var membersPerPlacement: Int
     /// The fewest members in sync with which writes of a placement go on.
     public var floor: Int
+    /// How long a write waits for that many before it fails; nil: until its deadline.
+    public var floorPatience: Interval?
     public private(set) var members: ContiguousArray<Member>
     /// What the OSTs keep of this map; it goes to them with its number.
     public private(set) var record: [UInt8]
@@ -42,7 +44,8 @@ public struct MemberTable: Hashable, Sendable {
     public static let single = MemberTable(number: 0, peerCount: 1, membersPerPlacement: 1, members: [Member(peer: 0)])
 
     public init(
-        number: UInt64, peerCount: Int, membersPerPlacement: Int, floor: Int = 1, members: ContiguousArray<Member>, record: [UInt8] = []
+        number: UInt64, peerCount: Int, membersPerPlacement: Int, floor: Int = 1, floorPatience: Interval? = nil,
+        members: ContiguousArray<Member>, record: [UInt8] = []
     ) {
         invariant(membersPerPlacement >= 1 && members.count % membersPerPlacement == 0, "\(members.count) members of a map")
         invariant(!members.isEmpty && members.allSatisfy { $0.peer < peerCount }, "a map of \(peerCount) peers names others")
@@ -50,6 +53,7 @@ public struct MemberTable: Hashable, Sendable {
         self.peerCount = peerCount
         self.membersPerPlacement = membersPerPlacement
         self.floor = floor
+        self.floorPatience = floorPatience
         self.members = members
         self.record = record
     }
@@ -95,24 +99,50 @@ struct MemberRows: ~Copyable {
     /// Members of a placement.
     let width: Int
     let placementCount: Int
-    private(set) var floor: Int
+    private(set) var floorPatience: Interval?
+    /// Whether some placement has fewer members in sync than the floor.
+    private(set) var isAnyBelowFloor = false
+    /// Of each placement: since when that is so; `never`: it has enough.
+    private let belowFloor: UnsafeMutablePointer<Instant>
 
     init(_ table: MemberTable) {
         count = table.members.count
         width = table.membersPerPlacement
         placementCount = table.placementCount
-        floor = table.floor
         members = .allocate(capacity: count)
         for index in 0..<count { (members + index).initialize(to: table.members[index]) }
+        belowFloor = .allocate(capacity: placementCount)
+        belowFloor.initialize(repeating: .never, count: placementCount)
+        measureFloor(table, at: .zero)
     }
 
-    deinit { members.deallocate() }
+    deinit {
+        members.deallocate()
+        belowFloor.deallocate()
+    }
 
-    mutating func update(_ table: MemberTable) {
+    mutating func update(_ table: MemberTable, at now: Instant) {
         invariant(table.members.count == count && table.membersPerPlacement == width, "a map changes its states, not its form")
-        floor = table.floor
         for index in 0..<count { members[index] = table.members[index] }
+        measureFloor(table, at: now)
     }
+
+    private mutating func measureFloor(_ table: MemberTable, at now: Instant) {
+        floorPatience = table.floorPatience
+        isAnyBelowFloor = false
+        for placement in 0..<placementCount {
+            var inSync = 0
+            for member in placement * width..<(placement + 1) * width where members[member].state == .inSync { inSync += 1 }
+            if inSync >= table.floor {
+                belowFloor[placement] = .never
+            } else {
+                isAnyBelowFloor = true
+                if belowFloor[placement] == .never { belowFloor[placement] = now }
+            }
+        }
+    }
+
+    func belowFloorSince(ofChunk chunk: UInt64) -> Instant { belowFloor[Int(chunk % UInt64(placementCount))] }
 
     /// Where the members of a placement stand in `members`.
     @inline(__always)

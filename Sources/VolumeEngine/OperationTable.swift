@@ -46,6 +46,7 @@ struct OperationSlot {
     /// Why it was sent again; a better answer than "too late" when it never succeeds.
     var setback = Status.ok
     var tag = Operation.Tag(0, 0)
+    var began = Instant.zero
     var deadline = Instant.never
     var offset: UInt64 = 0
     var bytes: UInt64 = 0

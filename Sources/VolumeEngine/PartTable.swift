@@ -68,7 +68,7 @@ extension Opcode {
             .mark, .stamp, .doubts,
             .changed, .checks, .fillBegin, .fillEnd, .fillPage, .event,
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync,
+            .volumeInSync, .volumeSet, .volumeHealth,
             .ostRegister,
             .ostList, .ostRemove:
             false

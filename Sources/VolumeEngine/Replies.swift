@@ -403,10 +403,10 @@ extension VolumeEngine {
         }
     }
 
-    /// Parts go out once more, since some of them were taken before and others after a loss of power, and an operation that ends well is
-    /// there as a whole.
-    private mutating func begin(again index: Int) {
-        marks.hit(.repeatedAfterPowerLoss)
+    /// Parts go out once more: some of them were taken before and others after a loss of power, and an operation that ends well is there as
+    /// a whole; or they were taken by too few.
+    private mutating func begin(again index: Int, _ mark: VolumeMark) {
+        marks.hit(mark)
         let slot = operations.at(index)
         slot.pointee.isRepeated = false
         slot.pointee.hasVolatileParts = false
@@ -432,7 +432,8 @@ extension VolumeEngine {
                 return
             }
             guard slot.pointee.cursorBlock == slot.pointee.endBlock else { return }
-            if slot.pointee.isRepeated { return begin(again: index) }
+            if slot.pointee.isRepeated { return begin(again: index, .repeatedAfterPowerLoss) }
+            if isBelowFloor(index) { return begin(again: index, .repeatedBelowFloor) }
         }
         finish(index)
     }

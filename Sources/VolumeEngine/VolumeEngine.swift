@@ -65,6 +65,9 @@ public struct VolumeEngine: ~Copyable {
     var stalledUntil = Instant.never
     var exclusionCheckAt = Instant.never
     var markAt = Instant.never
+    /// When a write may have waited for too long below the floor.
+    var floorCheckAt = Instant.never
+    var isBelowFloorTold = false
     /// The wish that the owner knows of.
     var armedWake = Instant.never
 
@@ -95,6 +98,14 @@ public struct VolumeEngine: ~Copyable {
     /// Operations whose blocks are not free yet, reported ones included.
     public var activeCount: Int { operations.active.count }
     public var isDead: Bool { deadStatus != .ok }
+    /// A member does not have everything, or a peer that is needed is not there.
+    public var isDegraded: Bool {
+        if table.members.contains(where: { $0.state != .inSync }) { return true }
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase != .attached { return true }
+        return false
+    }
+    /// Operations that keep their blocks locked since these cannot be made equal on all members.
+    public var stalledCount: Int { stalled.count }
     public var mark: UInt64 { order.mark }
     /// How often something acknowledged was lost with the power of an OST, as far as is known.
     public internal(set) var losses = 0
@@ -169,6 +180,7 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.status = .ok
         slot.pointee.setback = .ok
         slot.pointee.tag = operation.tag
+        slot.pointee.began = now
         slot.pointee.deadline = now + deadline
         slot.pointee.offset = operation.offset
         slot.pointee.bytes = operation.bytes

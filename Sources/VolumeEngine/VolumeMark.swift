@@ -48,6 +48,8 @@ public enum VolumeMark: Int, CaseIterable, Sendable {
     case stamped
     case askedBeforeReading
     case rolledBack
+    case belowFloor
+    case repeatedBelowFloor
 }
 
 /// Which marks were reached.

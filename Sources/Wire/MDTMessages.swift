@@ -64,6 +64,8 @@ public struct VolumeMap: Message {
     public var object: ObjectRecord
     /// The fewest members in sync with which writes of a placement go on.
     public var floor: Int
+    /// And what they do otherwise.
+    public var belowFloor: BelowFloor
     public var osts: [OSTEntry]
     public var membersPerPlacement: Int
     /// Placement by placement, each in the order of its members.
@@ -103,11 +105,13 @@ public struct VolumeMap: Message {
     }
 
     public init(
-        object: ObjectRecord, floor: Int, osts: [OSTEntry], membersPerPlacement: Int, entries: [MemberEntry], incarnation: UInt64 = 0,
-        level: SpreadLevel = .host, objectBytes: UInt64? = nil, resizes: UInt64 = 0, unresized: [Unresized] = [], bases: [FillBase] = []
+        object: ObjectRecord, floor: Int, belowFloor: BelowFloor = .wait, osts: [OSTEntry], membersPerPlacement: Int,
+        entries: [MemberEntry], incarnation: UInt64 = 0, level: SpreadLevel = .host, objectBytes: UInt64? = nil, resizes: UInt64 = 0,
+        unresized: [Unresized] = [], bases: [FillBase] = []
     ) {
         self.object = object
         self.floor = floor
+        self.belowFloor = belowFloor
         self.osts = osts
         self.membersPerPlacement = membersPerPlacement
         self.entries = entries
@@ -141,7 +145,7 @@ public struct VolumeMap: Message {
 
     /// What a map with so much in it takes at most, whatever its OSTs call themselves.
     public static func bytesMax(osts: Int, entries: Int) -> Int {
-        recordBytesMax + 2 + 2 + osts * (OSTEntry.bytesMax + 10 + 18) + 2 + 2 + entries * entryBytes + 8 + 1 + 8 + 8 + 2 + 2
+        recordBytesMax + 2 + 4 + 2 + osts * (OSTEntry.bytesMax + 10 + 18) + 2 + 2 + entries * entryBytes + 8 + 1 + 8 + 8 + 2 + 2
     }
 
     private static let recordBytesMax = 16 + 2 + Limits.nameBytesMax + 8 + 1 + 8 + 2 + 2 + 8 + 8 + 8
@@ -150,6 +154,7 @@ public struct VolumeMap: Message {
     public func encode(to body: inout BodyWriter) {
         object.encode(to: &body)
         body.put(UInt16(floor))
+        body.put(belowFloor)
         body.put(UInt16(osts.count))
         for ost in osts {
             body.put(ost.store)
@@ -185,6 +190,7 @@ public struct VolumeMap: Message {
     public init(from body: inout BodyReader) throws(Failure) {
         object = try ObjectRecord(from: &body)
         floor = Int(try body.get(UInt16.self))
+        belowFloor = try body.getBelowFloor()
         osts = []
         for _ in 0..<Int(try body.get(UInt16.self)) {
             osts.append(
@@ -267,14 +273,19 @@ public struct VolumeCreateRequest: Message {
     public var floor: Int
     /// Rows of the table; 0: as many as suit the size and the number of OSTs.
     public var placements: Int
+    public var belowFloor: BelowFloor
 
-    public init(name: String, bytes: UInt64, layout: Layout, level: SpreadLevel = .host, floor: Int = 0, placements: Int = 0) {
+    public init(
+        name: String, bytes: UInt64, layout: Layout, level: SpreadLevel = .host, floor: Int = 0, placements: Int = 0,
+        belowFloor: BelowFloor = .wait
+    ) {
         self.name = name
         self.bytes = bytes
         self.layout = layout
         self.level = level
         self.floor = floor
         self.placements = placements
+        self.belowFloor = belowFloor
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -284,6 +295,7 @@ public struct VolumeCreateRequest: Message {
         body.put(level.rawValue)
         body.put(UInt16(floor))
         body.put(UInt16(placements))
+        body.put(belowFloor)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -293,6 +305,7 @@ public struct VolumeCreateRequest: Message {
         level = try body.getSpreadLevel()
         floor = Int(try body.get(UInt16.self))
         placements = Int(try body.get(UInt16.self))
+        belowFloor = try body.getBelowFloor()
     }
 }
 
@@ -467,10 +480,17 @@ public struct VolumeSummary: Message {
     public var inSyncMin: Int
     /// Objects on OSTs that have not learned the volume's size yet.
     public var unresized: Int
+    public var belowFloor: BelowFloor
+    /// Members in sync on OSTs that the server that answers does not hear of: nobody may have missed them yet.
+    public var away: Int
+    /// As `inSyncMin`, without those.
+    public var reachableMin: Int
+    /// As its writer has told the server that answers: operations that keep blocks locked, since these cannot be made equal on all members.
+    public var stalled: Int
 
     public init(
         object: ObjectRecord, level: SpreadLevel, floor: Int, placements: Int, state: State, hasWriter: Bool, stale: Int, filling: Int,
-        inSyncMin: Int, unresized: Int
+        inSyncMin: Int, unresized: Int, belowFloor: BelowFloor = .wait, away: Int = 0, reachableMin: Int? = nil, stalled: Int = 0
     ) {
         self.object = object
         self.level = level
@@ -482,6 +502,10 @@ public struct VolumeSummary: Message {
         self.filling = filling
         self.inSyncMin = inSyncMin
         self.unresized = unresized
+        self.belowFloor = belowFloor
+        self.away = away
+        self.reachableMin = reachableMin ?? inSyncMin
+        self.stalled = stalled
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -495,6 +519,10 @@ public struct VolumeSummary: Message {
         body.put(UInt32(filling))
         body.put(UInt16(inSyncMin))
         body.put(UInt16(unresized))
+        body.put(belowFloor)
+        body.put(UInt32(away))
+        body.put(UInt16(reachableMin))
+        body.put(UInt32(clamping: stalled))
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -510,6 +538,10 @@ public struct VolumeSummary: Message {
         filling = Int(try body.get(UInt32.self))
         inSyncMin = Int(try body.get(UInt16.self))
         unresized = Int(try body.get(UInt16.self))
+        belowFloor = try body.getBelowFloor()
+        away = Int(try body.get(UInt32.self))
+        reachableMin = Int(try body.get(UInt16.self))
+        stalled = Int(try body.get(UInt32.self))
     }
 }
 

@@ -89,12 +89,16 @@ public struct OSTStatus: Message {
     public var isAlive: Bool
     /// Since it was heard of last; the largest number: never.
     public var silence: Interval
+    /// The connection by which it registered is there, and heartbeats come. Nobody waits for it while that is so; an OST that has just died
+    /// is alive for a while, and not connected.
+    public var isConnected: Bool
 
-    public init(registration: OSTRegisterRequest, isDrained: Bool, isAlive: Bool, silence: Interval) {
+    public init(registration: OSTRegisterRequest, isDrained: Bool, isAlive: Bool, silence: Interval, isConnected: Bool) {
         self.registration = registration
         self.isDrained = isDrained
         self.isAlive = isAlive
         self.silence = silence
+        self.isConnected = isConnected
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -102,6 +106,7 @@ public struct OSTStatus: Message {
         body.put(UInt8(isDrained ? 1 : 0))
         body.put(UInt8(isAlive ? 1 : 0))
         body.put(silence.nanoseconds)
+        body.put(UInt8(isConnected ? 1 : 0))
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -109,6 +114,7 @@ public struct OSTStatus: Message {
         isDrained = try body.get(UInt8.self) != 0
         isAlive = try body.get(UInt8.self) != 0
         silence = Interval(nanoseconds: try body.get(UInt64.self))
+        isConnected = try body.get(UInt8.self) != 0
     }
 }
 

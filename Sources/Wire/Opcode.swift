@@ -65,6 +65,10 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case volumeFill = 72
     /// The filling ones have all there is.
     case volumeInSync = 73
+    /// Changes the floor, and what writes do below it.
+    case volumeSet = 74
+    /// How it is, since when, and what its writer is doing about it.
+    case volumeHealth = 75
 
     // To a metadata server: its OSTs.
     /// An OST tells where it is; repeated as its heartbeat.

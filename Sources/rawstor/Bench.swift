@@ -64,6 +64,7 @@ func benchVolume(_ invocation: Invocation) throws(Failure) {
     let result = try inWorld { reactor throws(Failure) in
         if !plan.job.writes { try await warnOfHoles(reactor, address, name, timeout) }
         var options = OpenOptions(write: plan.job.writes)
+        options.client = ProcessName.text
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
         let result: Result<BenchResult, Failure>

@@ -11,7 +11,8 @@ func createClusterVolume(_ invocation: Invocation, _ address: Address, _ name: S
     let request = VolumeCreateRequest(
         name: name, bytes: bytes, layout: layout, level: try invocation.spreadLevel(),
         floor: try invocation.count("floor", 1...UInt64(Limits.membersMax)) ?? 0,
-        placements: try invocation.count("placements", 1...UInt64(Limits.placementsMax)) ?? 0)
+        placements: try invocation.count("placements", 1...UInt64(Limits.placementsMax)) ?? 0,
+        belowFloor: try invocation.belowFloor() ?? .wait)
     let details = try inCluster(invocation, address) { catalogue throws(Failure) in
         _ = try await catalogue.create(request)
         return try await describe(catalogue, address, name)
@@ -22,6 +23,20 @@ func createClusterVolume(_ invocation: Invocation, _ address: Address, _ name: S
             + "\(details.report.address)\n")
 }
 
+func setVolume(_ invocation: Invocation) throws(Failure) {
+    let (address, name) = try invocation.volume()
+    let request = VolumeSetRequest(
+        name: name, floor: try invocation.count("floor", 1...UInt64(Limits.membersMax)), belowFloor: try invocation.belowFloor())
+    guard request.floor != nil || request.belowFloor != nil else {
+        throw Failure(.invalidArgument, "say what is to be set: --floor N, --below-floor wait, or --below-floor fail:SECONDS")
+    }
+    let details = try inCluster(invocation, address) { catalogue throws(Failure) in
+        _ = try await catalogue.set(request)
+        return try await describe(catalogue, address, name)
+    }
+    invocation.answer(details.json, "set '\(name)': \(details.report.floorText)\n")
+}
+
 func showClusterVolume(_ invocation: Invocation, _ address: Address, _ name: String) throws(Failure) {
     let details = try inCluster(invocation, address) { catalogue throws(Failure) in try await describe(catalogue, address, name) }
     invocation.answer(details.json, details.text)
@@ -29,9 +44,11 @@ func showClusterVolume(_ invocation: Invocation, _ address: Address, _ name: Str
 
 private func describe(_ catalogue: MDTCatalogue, _ address: Address, _ name: String) async throws(Failure) -> ClusterVolumeDetails {
     let stat = try await catalogue.stat(name)
-    let (summary, map) = try await catalogue.summary(of: name)
+    let health = try await catalogue.health(of: name)
+    let map = try await catalogue.map(named: name).map
     return ClusterVolumeDetails(
-        report: ClusterVolumeReport(address, summary), map: map, usedBytes: stat.mappedBlocks * UInt64(Block.bytes))
+        report: ClusterVolumeReport(address, health.summary), map: map, usedBytes: stat.mappedBlocks * UInt64(Block.bytes),
+        health: health)
 }
 
 /// Opens the volume for writing; the library does the rest.
@@ -46,6 +63,7 @@ func recoverVolume(_ invocation: Invocation) throws(Failure) {
     let isQuiet = invocation.command.has("json")
     let healed = try inWorld { reactor throws(Failure) in
         var options = OpenOptions()
+        options.client = ProcessName.text
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
         let result: Result<Healed, Failure>
@@ -113,36 +131,6 @@ func listOSTs(_ invocation: Invocation) throws(Failure) {
         .object([("osts", .array(reports.map(\.json)))]), table([OSTReport.columns] + reports.map(\.row), right: [4, 5]))
 }
 
-/// Healthy only where everything is: all OSTs answer, and every member of every volume has everything.
-func showStatus(_ invocation: Invocation) throws(Failure) {
-    let address = try invocation.address()
-    let (cluster, osts, volumes) = try inCluster(invocation, address) { catalogue throws(Failure) in
-        let osts = try await catalogue.osts().map(OSTReport.init)
-        let volumes = try await catalogue.volumes().map { ClusterVolumeReport(address, $0) }
-        return (catalogue.cluster, osts, volumes)
-    }
-    let sick = volumes.filter { !$0.isHealthy }
-    let away = osts.filter { !$0.status.isAlive }
-    let isHealthy = sick.isEmpty && away.isEmpty
-    let capacity = osts.reduce(UInt64(0)) { $0 &+ $1.registration.capacityBytes }
-    let free = osts.reduce(UInt64(0)) { $0 &+ $1.registration.freeBytes }
-    let provisioned = volumes.reduce(UInt64(0)) { $0 &+ $1.object.bytes &* UInt64($1.members) }
-    var text = table([
-        ["cluster", "\(cluster)"], ["health", isHealthy ? "healthy" : "degraded"],
-        ["volumes", "\(volumes.count), \(sick.isEmpty ? "all healthy" : "\(sick.count) not healthy")"],
-        ["OSTs", "\(osts.count), \(away.isEmpty ? "all up" : "\(away.count) away")"],
-        ["space", "\(ByteSize.text(free)) free of \(ByteSize.text(capacity)), \(ByteSize.text(provisioned)) provisioned with all copies"],
-    ])
-    if !osts.isEmpty { text += "\n" + table([OSTReport.columns] + osts.map(\.row), right: [4, 5]) }
-    if !sick.isEmpty { text += "\n" + table([["VOLUME", "HEALTH"]] + sick.map { [$0.object.name, $0.health] }) }
-    invocation.answer(
-        .object([
-            ("cluster", .string("\(cluster)")), ("healthy", .bool(isHealthy)), ("volumes", .integer(UInt64(volumes.count))),
-            ("volumes_not_healthy", .array(sick.map(\.json))), ("osts", .array(osts.map(\.json))),
-            ("capacity_bytes", .integer(capacity)), ("free_bytes", .integer(free)), ("provisioned_bytes", .integer(provisioned)),
-        ]), text)
-}
-
 /// The one that the address names, and those below it; all of them where it names none.
 func below<Report>(_ address: Address, _ reports: [Report], name: (Report) -> String) throws(Failure) -> [Report] {
     guard let wanted = address.name else { return reports }
@@ -158,6 +146,12 @@ func below<Report>(_ address: Address, _ reports: [Report], name: (Report) -> St
 func inCluster<Value>(
     _ invocation: Invocation, _ address: Address, _ body: @escaping (MDTCatalogue) async throws(Failure) -> Value
 ) throws(Failure) -> Value {
+    try inCluster(invocation, address) { catalogue, _ throws(Failure) in try await body(catalogue) }
+}
+
+func inCluster<Value>(
+    _ invocation: Invocation, _ address: Address, _ body: @escaping (MDTCatalogue, Reactor) async throws(Failure) -> Value
+) throws(Failure) -> Value {
     guard address.kind == .cluster else {
         throw Failure(.invalidArgument, "'\(address)' is one OST; this is asked of a cluster: rawstor://HOST:PORT")
     }
@@ -165,7 +159,7 @@ func inCluster<Value>(
     return try inWorld { reactor throws(Failure) in
         let catalogue = MDTCatalogue(reactor, address.endpoints, deadline: timeout)
         defer { catalogue.close() }
-        return try await body(catalogue)
+        return try await body(catalogue, reactor)
     }
 }
 
@@ -174,6 +168,20 @@ extension Invocation {
     func count(_ option: String, _ range: ClosedRange<UInt64>) throws(Failure) -> Int? {
         guard let text = command.value(option) else { return nil }
         return Int(try number(text, range, "--\(option) is a number"))
+    }
+
+    /// `wait`, or `fail:SECONDS`.
+    func belowFloor() throws(Failure) -> BelowFloor? {
+        guard let text = command.value("below-floor") else { return nil }
+        if text == "wait" { return .wait }
+        let most = Limits.floorPatienceMax.milliseconds / 1000
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2, parts[0] == "fail", let seconds = UInt64(parts[1]), (1...most).contains(seconds) else {
+            throw Failure(
+                .invalidArgument,
+                "--below-floor is wait, or fail:SECONDS with 1 to \(most) seconds, as in fail:10, not '\(text)'")
+        }
+        return .fail(after: .seconds(seconds))
     }
 
     func spreadLevel() throws(Failure) -> SpreadLevel {

@@ -17,8 +17,28 @@ struct ClusterVolumeReport {
         self.summary = summary
     }
 
-    /// All members have everything, and no OST has still to learn something.
-    var isHealthy: Bool { summary.state == .ready && summary.inSyncMin == members && summary.filling == 0 && summary.unresized == 0 }
+    /// All members have everything and are there, no OST has still to learn something, and the writer is in no trouble.
+    var isHealthy: Bool {
+        summary.state == .ready && summary.reachableMin == members && summary.filling == 0 && summary.unresized == 0
+            && summary.stalled == 0
+    }
+
+    /// Of the placement that is worst off.
+    private var copies: String {
+        summary.away == 0
+            ? "\(summary.inSyncMin) of \(members) copies in sync"
+            : "\(summary.reachableMin) of \(members) copies can be reached and are in sync"
+    }
+
+    /// What the floor does to writes.
+    var floorText: String {
+        let what =
+            switch summary.belowFloor {
+            case .wait: "wait"
+            case .fail(let patience): "fail after \(decimalText(Double(patience.milliseconds) / 1000, digits: 0)) s"
+            }
+        return "writes \(what) while fewer than \(summary.floor) of \(members) copies are up to date"
+    }
 
     /// In a word, and what is wrong.
     var health: String {
@@ -29,10 +49,18 @@ struct ClusterVolumeReport {
         }
         if isHealthy { return "healthy" }
         var parts: [String] = []
-        if summary.inSyncMin < members { parts.append("\(summary.inSyncMin) of \(members) copies in sync") }
+        if summary.reachableMin < members { parts.append(copies) }
+        if summary.reachableMin < summary.floor {
+            switch summary.belowFloor {
+            case .wait: parts.append("writes wait, the floor is \(summary.floor)")
+            case .fail: parts.append("writes fail, the floor is \(summary.floor)")
+            }
+        }
         if summary.stale > 0 { parts.append("\(summary.stale) members stale") }
         if summary.filling > 0 { parts.append("\(summary.filling) being filled") }
+        if summary.away > 0 { parts.append("\(summary.away) on OSTs that are away") }
         if summary.unresized > 0 { parts.append("\(summary.unresized) OSTs to learn its size") }
+        if summary.stalled > 0 { parts.append("\(summary.stalled) operations cannot end") }
         return "degraded: " + parts.joined(separator: ", ")
     }
 
@@ -42,10 +70,13 @@ struct ClusterVolumeReport {
             ("size_bytes", .integer(object.bytes)), ("chunk_bytes", .integer(object.layout.chunkBytes)),
             ("generation", .integer(object.generation)), ("open_for_writing", .bool(summary.hasWriter)),
             ("created", .string(dateText(object.createdMilliseconds))), ("replicas", .integer(UInt64(members))),
-            ("floor", .integer(UInt64(summary.floor))), ("domain", .string("\(summary.level)")), ("map", .integer(object.map)),
+            ("floor", .integer(UInt64(summary.floor))),
+            ("below_floor_fail_seconds", summary.belowFloor.patience.map { .decimal(Double($0.milliseconds) / 1000, 3) } ?? .null),
+            ("domain", .string("\(summary.level)")), ("map", .integer(object.map)),
             ("state", .string("\(summary.state)")), ("healthy", .bool(isHealthy)), ("in_sync_min", .integer(UInt64(summary.inSyncMin))),
             ("stale", .integer(UInt64(summary.stale))), ("filling", .integer(UInt64(summary.filling))),
-            ("unresized", .integer(UInt64(summary.unresized))),
+            ("unresized", .integer(UInt64(summary.unresized))), ("away", .integer(UInt64(summary.away))),
+            ("reachable_min", .integer(UInt64(summary.reachableMin))), ("stalled_operations", .integer(UInt64(summary.stalled))),
         ]
     }
 
@@ -66,6 +97,7 @@ struct ClusterVolumeDetails {
     var report: ClusterVolumeReport
     var map: VolumeMap
     var usedBytes: UInt64
+    var health: VolumeHealthReply
 
     var json: JSON {
         let osts = map.osts.enumerated().map { index, ost in
@@ -73,6 +105,7 @@ struct ClusterVolumeDetails {
                 [
                     ("store", .string("\(ost.store)")), ("addresses", .array(ost.endpoints.map { .string($0) })),
                     ("host", .string(ost.host)), ("mounts", .integer(ost.mountCounter)),
+                    ("behind_since", since(ost.store).map { .string(dateText($0)) } ?? .null),
                 ] + MemberState.allCases.map { (name(of: $0, "_"), .integer(UInt64(count($0, on: index)))) })
         }
         let placements = (0..<map.placementCount).map { placement in
@@ -94,16 +127,31 @@ struct ClusterVolumeDetails {
             ["name", object.name], ["url", "\(report.address)"], ["id", "\(object.id)"],
             ["size", "\(ByteSize.text(object.bytes)) (\(object.bytes) bytes)"],
             ["used", "\(ByteSize.text(usedBytes)) (\(usedBytes) bytes) of each copy"], ["chunk", ByteSize.text(object.layout.chunkBytes)],
-            ["replicas", "\(map.membersPerPlacement), on different \(report.summary.level)s, writes go on with \(map.floor)"],
+            ["replicas", "\(map.membersPerPlacement), on different \(report.summary.level)s; \(report.floorText)"],
             ["health", report.health], ["placements", "\(map.placementCount)"], ["generation", "\(object.generation)"],
-            ["map", "\(object.map)"], ["open for writing", report.summary.hasWriter ? "yes" : "no"],
+            ["map", "\(object.map)"], ["open for writing", writer],
             ["created", dateText(object.createdMilliseconds)],
         ])
         let rows = map.osts.enumerated().map { index, ost in
-            [ost.endpoints.joined(separator: " "), ost.host] + MemberState.allCases.map { "\(count($0, on: index))" } + ["\(ost.store)"]
+            [ost.endpoints.joined(separator: " "), ost.host] + MemberState.allCases.map { "\(count($0, on: index))" }
+                + [since(ost.store).map(dateText) ?? "-", "\(ost.store)"]
         }
-        return head + "\n"
-            + table([["OST", "HOST"] + MemberState.allCases.map { name(of: $0, " ").uppercased() } + ["STORE"]] + rows, right: [2, 3, 4])
+        let columns = ["OST", "HOST"] + MemberState.allCases.map { name(of: $0, " ").uppercased() } + ["BEHIND SINCE", "STORE"]
+        return head + "\n" + table([columns] + rows, right: [2, 3, 4])
+    }
+
+    private var writer: String {
+        switch health.writer {
+        case .nobody: "no"
+        case .here: "by \(health.client)"
+        case .elsewhere: "by \(health.client), at another metadata server"
+        }
+    }
+
+    /// Since when some member of this store is not in sync, as far as is known.
+    private func since(_ store: Identifier) -> UInt64? {
+        let member = health.members.first { $0.store == store }
+        return member.flatMap { $0.sinceMilliseconds == 0 ? nil : $0.sinceMilliseconds }
     }
 
     private func count(_ state: MemberState, on ost: Int) -> Int { map.entries.count { $0.ost == ost && $0.state == state } }
@@ -123,7 +171,7 @@ struct OSTReport {
     var registration: OSTRegisterRequest { status.registration }
     var address: String { registration.endpoints.joined(separator: " ") }
 
-    var state: String { status.isAlive ? (status.isDrained ? "drained" : "up") : "away" }
+    var state: String { status.isConnected ? (status.isDrained ? "drained" : "up") : "away" }
 
     var lastHeard: String {
         if status.silence.nanoseconds == .max { return "not since the server's start" }

@@ -10,6 +10,8 @@ enum ExitStatus {
     static let busy: Int32 = 5
     static let noSpace: Int32 = 6
     static let unreachable: Int32 = 7
+    /// Of `status`: the cluster answers, and something is not as it should be.
+    static let degraded: Int32 = 8
     /// Ended by a signal: this and its number, as a shell counts.
     static let signal: Int32 = 128
 

@@ -62,6 +62,7 @@ private final class ExportJob {
     func run() async throws(Failure) -> ExportResult {
         try await warnOfWriter()
         var options = OpenOptions(write: false)
+        options.client = ProcessName.text
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
         let result: Result<ExportResult, Failure>

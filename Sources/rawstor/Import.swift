@@ -102,6 +102,7 @@ private final class ImportJob {
 
     private func fill(_ catalogue: any Catalogue) async throws(Failure) -> ImportResult {
         var options = OpenOptions()
+        options.client = ProcessName.text
         options.deadline = min(timeout, options.deadline)
         let volume = try await Volume.open(reactor, address, options)
         let name = name

@@ -46,6 +46,19 @@ struct Invocation {
         return (address, name)
     }
 
+    /// What stands for an answer where there is none.
+    func json(_ error: Failure) -> JSON {
+        .object([
+            (
+                "error",
+                .object([
+                    ("status", .string(snakeCase("\(error.status)"))), ("exit_code", .integer(UInt64(ExitStatus.of(error.status)))),
+                    ("message", .string(error.detail)),
+                ])
+            )
+        ])
+    }
+
     func answer(_ document: JSON, _ text: String) {
         print(isJSON ? document.text + "\n" : text, terminator: "")
     }
@@ -60,6 +73,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "volume ls", "ls": try listVolumes(invocation)
         case "volume info": try showVolume(invocation)
         case "volume resize": try resizeVolume(invocation)
+        case "volume set": try setVolume(invocation)
         case "volume rm": try removeVolume(invocation)
         case "volume import": try importVolume(invocation)
         case "volume export": try exportVolume(invocation)
@@ -68,7 +82,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "ost ls": try listOSTs(invocation)
         case "ost info": try showOST(invocation)
         case "ost rm": try removeOST(invocation)
-        case "status": try showStatus(invocation)
+        case "status": return try showStatus(invocation)
         case "volume recover": try recoverVolume(invocation)
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
@@ -76,13 +90,7 @@ func run(_ command: ParsedCommand) -> Int32 {
     } catch {
         complain(error.detail)
         let code = ExitStatus.of(error.status)
-        if invocation.isJSON {
-            let members: [(String, JSON)] = [
-                ("status", .string(snakeCase("\(error.status)"))), ("exit_code", .integer(UInt64(code))),
-                ("message", .string(error.detail)),
-            ]
-            print(JSON.object([("error", .object(members))]).text)
-        }
+        if invocation.isJSON { print(invocation.json(error).text) }
         return code
     }
 }

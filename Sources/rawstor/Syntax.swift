@@ -30,6 +30,7 @@ private let createVerb = CommandSyntax.Verb(
         .value("replicas", "N", "In a cluster: how many copies, on different hosts; 2 if nothing else is said."),
         .value("domain", "LEVEL", "In a cluster: the copies lie on a different ost, host (default), rack or room each."),
         .value("floor", "N", "In a cluster: writes wait while fewer copies than this are up to date; 1 if nothing else is said."),
+        .value("below-floor", "POLICY", "What they do then: wait (default), or fail:SECONDS, which ends one that has waited for so long."),
         .value("placements", "N", "In a cluster: rows of the table that says which OSTs keep what, 1 to 1024; by default what suits."),
         timeout, json,
     ],
@@ -67,6 +68,19 @@ private let resizeVerb = CommandSyntax.Verb(
         .init("rawstor volume resize --size 40G \(local)/vm1", "Grows it to 40 GiB"),
         .init("rawstor volume resize --size 10G --shrink \(local)/vm1", "Cuts off what is behind 10 GiB"),
     ])
+
+private let setVerb = CommandSyntax.Verb(
+    "volume set", "Changes what a volume of a cluster asks for before it writes, also while it is open.",
+    positionals: [volumeURL],
+    options: [
+        .value("floor", "N", "Writes wait while fewer copies than this are up to date."),
+        .value("below-floor", "POLICY", "What they do then: wait, or fail:SECONDS, which ends one that has waited for so long."),
+        timeout, json,
+    ],
+    examples: [
+        .init("rawstor volume set --floor 2 --below-floor fail:10 \(cluster)/vm1", "Two copies of every write, or an error after 10 s")
+    ],
+    notes: ["A writer that has the volume open takes it over within seconds. Reads go on whatever is set."])
 
 private let removeVerb = CommandSyntax.Verb(
     "volume rm", "Removes a volume and all its data, for good. Refused while it is open.",
@@ -166,15 +180,26 @@ private let ostRemoveVerb = CommandSyntax.Verb(
     ])
 
 private let statusVerb = CommandSyntax.Verb(
-    "status", "Tells how a cluster is: which OSTs are away, and which volumes are not in sync.",
-    positionals: [clusterURL], options: [timeout, json],
-    examples: [.init("rawstor status \(cluster)", "Health on one screen")],
-    notes: ["It says healthy only when all OSTs are up, and all copies of all volumes are up to date."])
+    "status", "Tells how a cluster is: what is degraded, since when, what is being done about it, and how far that is.",
+    positionals: [clusterURL],
+    options: [
+        .flag("watch", value: "SECONDS", "Tells it again every 2 seconds, or as often as is said, until it is interrupted."), timeout, json,
+    ],
+    examples: [
+        .init("rawstor status \(cluster)", "Health on one screen"),
+        .init("rawstor status --watch=5 \(cluster)", "How a copy gets on, every five seconds"),
+        .init("rawstor status \(cluster) >/dev/null || echo degraded", "In a script: 0 is healthy, 8 degraded"),
+    ],
+    notes: [
+        "It says healthy only when every OST is known to the metadata server, answers here and has room, and all copies of all volumes are "
+            + "up to date. It asks each OST itself.",
+        "With --watch a terminal is repainted; elsewhere each answer follows the last, with --json one document a line.",
+    ])
 
 let syntax = CommandSyntax(
     program: "rawstor", summary: "makes, lists, copies and measures volumes. Sizes are in binary units: 4G is 4 GiB.",
     verbs: [
-        createVerb, listVerb, infoVerb, resizeVerb, removeVerb, importVerb, exportVerb, benchVerb,
+        createVerb, listVerb, infoVerb, resizeVerb, setVerb, removeVerb, importVerb, exportVerb, benchVerb,
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
@@ -189,4 +214,5 @@ let syntax = CommandSyntax(
         .init(ExitStatus.busy, "the volume is open elsewhere, or the daemon is at a limit; try again later"),
         .init(ExitStatus.noSpace, "no space is left, in the store or in the local file system"),
         .init(ExitStatus.unreachable, "the daemon cannot be reached, or did not answer in time"),
+        .init(ExitStatus.degraded, "'status': something in the cluster is not as it should be"),
     ])

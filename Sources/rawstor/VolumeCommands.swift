@@ -16,7 +16,7 @@ func createVolume(_ invocation: Invocation) throws(Failure) {
         try layout.check()
         return try createClusterVolume(invocation, address, name, bytes: bytes, layout: layout)
     }
-    for option in ["replicas", "domain", "floor", "placements"] where invocation.command.has(option) {
+    for option in ["replicas", "domain", "floor", "below-floor", "placements"] where invocation.command.has(option) {
         throw Failure(.invalidArgument, "--\(option) is for a cluster, rawstor://HOST:PORT/NAME; '\(address)' is one OST")
     }
     try layout.check()

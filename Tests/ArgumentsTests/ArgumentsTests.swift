@@ -9,6 +9,7 @@ private let syntax = CommandSyntax(
             "init", "Makes a store.", positionals: [.init("PATH", "The file.")],
             options: [
                 .value("size", "SIZE", "How large."), .value("listen", "ADDRESS", "Where.", isRepeatable: true), .flag("force", "Anyway."),
+                .flag("watch", value: "SECONDS", "Again."),
             ],
             examples: [.init("prog init /x --size 4G", "A store of 4 GiB")]),
         .init(
@@ -38,6 +39,16 @@ private func problem(_ words: String...) -> String {
         #expect(parsed.verb == "init" && parsed.positionals == ["/x"])
         #expect(parsed.value("size") == "4G" && parsed.values("listen") == ["a", "b"] && parsed.has("force"))
         #expect(!(try command("init", "/x").has("force")))
+    }
+
+    /// What follows a switch is never taken for its value.
+    @Test func aSwitchMayHaveAValue() throws {
+        let bare = try command("init", "--watch", "/x")
+        #expect(bare.has("watch") && bare.value("watch") == nil && bare.positionals == ["/x"])
+        #expect(try command("init", "/x", "--watch=5").value("watch") == "5")
+        #expect(problem("init", "/x", "--watch", "--watch=5").contains("given twice"))
+        guard case .help(let text) = try ParsedCommand.parse(["init", "--help"], as: syntax) else { throw Failure(.invalidArgument, "") }
+        #expect(text.contains("--watch[=SECONDS]"))
     }
 
     @Test func afterTwoDashesEverythingIsAnArgument() throws {

@@ -238,14 +238,15 @@ final class VolumeRun {
         var seen: [UInt32] = []
     }
 
-    init(seed: UInt64, servers: Int = 1) throws {
+    init(seed: UInt64, servers: Int = 1, floor: Int = 1, belowFloor: BelowFloor = .wait) throws {
         bench = try MDTBench(seed: seed, servers: servers)
         random = seed &* 0x9e37_79b9_7f4a_7c15
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
         // Small chunks are small pages, so that a change that is overlooked is not found by chance beside another one.
         let layout = Layout(chunkBytes: 64 << 10, dataMembers: 2)
-        let request = VolumeCreateRequest(name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout)
+        let request = VolumeCreateRequest(
+            name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout, floor: floor, belowFloor: belowFloor)
         _ = try bench.connect().ask(.volumeCreate, request, VolumeMap.self)
     }
 

@@ -112,6 +112,47 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         expect(failure { _ = try volume.endFill([stores[0]], generation: 1, number: volume.object.map) }?.status == .fenced)
     }
 
+    /// Since when a store is behind is told from the first exclusion on, until the last member there is in sync again.
+    @Test func theTimeOfTheFirstExclusionIsKept() throws {
+        var volume = try volume()
+        expect(volume.map([:]).bases.isEmpty && volume.health.allSatisfy { $0.inSync == 2 && $0.sinceMilliseconds == 0 && $0.last == 0 })
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[0]], generation: 1, base: .zero, at: 1000))
+        expect(try volume.exclude([stores[1]], generation: 1, base: .zero, at: 2000), "where it is not the last one")
+        expect(volume.health.map(\.sinceMilliseconds) == [1000, 2000, 0] && volume.health.map(\.stale) == [2, 1, 0])
+        expect(volume.health.map(\.last) == [0, 1, 2], "what is nowhere else")
+        expect(try volume.beginFill([stores[0]], generation: 1, base: .zero, at: 3000))
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero, at: 4000))
+        expect(try volume.beginFill([stores[0]], generation: 1, base: .zero, at: 5000))
+        expect(volume.health.map(\.sinceMilliseconds) == [1000, 2000, 0] && volume.health[0].filling == 2)
+        let back = VolumeRecord(volume.map([:]))
+        expect(
+            back.bases.map(\.version) == volume.bases.map(\.version) && back.health.map(\.sinceMilliseconds) == [0, 0, 0],
+            "the disks do not say")
+        expect(try volume.endFill([stores[0]], generation: 1, number: volume.object.map))
+        expect(volume.health.map(\.sinceMilliseconds) == [0, 2000, 0])
+    }
+
+    /// What a list says of an OST that is not there, before anybody has missed it.
+    @Test func aSummaryTellsWhatCannotBeReached() throws {
+        let volume = try volume()
+        let summary = volume.summary(hasWriter: false) { $0 != stores[0] }
+        expect(summary.inSyncMin == 2 && summary.reachableMin == 1 && summary.away == 2 && summary.stale == 0)
+        let well = volume.summary(hasWriter: true, stalled: 3) { _ in true }
+        expect(well.reachableMin == 2 && well.away == 0 && well.stalled == 3)
+    }
+
+    @Test func theFloorCanBeChanged() throws {
+        var volume = try volume()
+        expect(volume.floor == 1 && volume.belowFloor == .wait)
+        expect(try volume.set(floor: 2, belowFloor: nil) && volume.object.map == 2)
+        expect(try volume.set(floor: nil, belowFloor: .fail(after: .seconds(5))) && volume.floor == 2 && volume.object.map == 3)
+        expect(try !volume.set(floor: 2, belowFloor: .fail(after: .seconds(5))) && volume.object.map == 3, "nothing new, no new map")
+        expect(failure { _ = try volume.set(floor: 3, belowFloor: nil) }?.detail.contains("the floor is 1 to 2") == true)
+        expect(failure { _ = try volume.set(floor: 0, belowFloor: nil) }?.status == .invalidArgument)
+        expect(volume.map([:]).belowFloor == .fail(after: .seconds(5)) && volume.map([:]).floor == 2)
+        expect(VolumeRecord(volume.map([:])).belowFloor == volume.belowFloor, "a rebuild knows it")
+    }
+
     @Test func olderWritersAreFenced() throws {
         var volume = try volume()
         expect(try volume.raise(nonce: maker) && volume.raise(nonce: stores[0]))
@@ -182,21 +223,24 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         var volume = VolumeRecord(
             object: ObjectRecord(
                 id: Identifier(high: 1, low: 2), name: "vm1", bytes: 1 << 20, layout: Layout(dataMembers: 2), createdMilliseconds: 6),
-            level: .rack, floor: 2, maker: Identifier(high: 3, low: 4), placements: [[stores[0], stores[1]]])
+            level: .rack, floor: 2, belowFloor: .fail(after: .milliseconds(258)), maker: Identifier(high: 3, low: 4),
+            placements: [[stores[0], stores[1]]])
         volume.nonce = Identifier(high: 5, low: 6)
         volume.unresized = [VolumeRecord.Unresized(store: stores[0], cut: 512)]
         volume.unremoved = [stores[1]]
         volume.resizes = 258
-        volume.bases = [VolumeRecord.FillBase(store: stores[1], version: Version(generation: 8, sequence: 9))]
+        volume.bases = [
+            VolumeRecord.FillBase(store: stores[1], version: Version(generation: 8, sequence: 9), sinceMilliseconds: 259)
+        ]
         let hex = volume.value.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         let first = "00000000000000070000000000000001"
         let second = "00000000000000070000000000000002"
         let record =
             "00000000000000010000000000000002" + "0300766d31" + "0000100000000000" + "01" + "0000400000000000" + "0200" + "0000"
             + "0000000000000000" + "0100000000000000" + "0600000000000000"
-        let head = "03" + "0200" + "02" + "00000000000000030000000000000004" + "00000000000000050000000000000006"
+        let head = "03" + "0200" + "02010000" + "02" + "00000000000000030000000000000004" + "00000000000000050000000000000006"
         let work = "0000100000000000" + "0201000000000000" + "0100" + first + "0002000000000000" + "0100" + second
-        let base = "0100" + second + "0800000000000000" + "0900000000000000"
+        let base = "0100" + second + "0800000000000000" + "0900000000000000" + "0301000000000000"
         let member = "01" + "0100000000000000" + "0100000000000000"
         expect(hex == "01" + record + head + work + "0200" + first + second + base + "02000000" + "0000" + member + "0100" + member)
         let back = try VolumeRecord(MetaValue(volume.value, .none), of: "x")

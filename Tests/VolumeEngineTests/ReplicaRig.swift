@@ -27,12 +27,13 @@ final class ReplicaRig {
     var nextTag: UInt = 1
     private let list = UnsafeMutablePointer<IOVector>.allocate(capacity: 64)
 
-    init(peers: Int = 3, members: Int = 2, seed: UInt64 = 1) {
+    init(peers: Int = 3, members: Int = 2, floor: Int = 1, patience: Interval? = nil, seed: UInt64 = 1) {
         var all: ContiguousArray<MemberTable.Member> = []
         for placement in 0..<peers {
             for member in 0..<members { all.append(MemberTable.Member(peer: (placement + member) % peers)) }
         }
-        table = MemberTable(number: 1, peerCount: peers, membersPerPlacement: members, members: all)
+        table = MemberTable(
+            number: 1, peerCount: peers, membersPerPlacement: members, floor: floor, floorPatience: patience, members: all)
         engine = VolumeEngine(isWritable: true, slots: 40, table: table)
         random = SplitMix(state: seed)
         osts = (0..<peers).map { _ in FakeOST(chunkBytes: ReplicaRig.chunkBytes) }
@@ -53,6 +54,7 @@ final class ReplicaRig {
     var marks: VolumeMarks { engine.marks }
     var mapNumber: UInt64 { engine.mapNumber }
     var isSettled: Bool { engine.isSettled }
+    var isDegraded: Bool { engine.isDegraded }
     var mark: UInt64 { engine.mark }
     var last: UInt64 { engine.order.last }
     func isAttached(_ peer: Int) -> Bool { engine.peers.at(peer).pointee.phase != .detached }
@@ -109,16 +111,31 @@ final class ReplicaRig {
             }
             return after()
         }
+        change(members)
+    }
+
+    /// A map of the next number, as the MDT says.
+    func change(_ members: ContiguousArray<MemberTable.Member>, floor: Int? = nil, patience: Interval?? = nil) {
         table = MemberTable(
-            number: table.number + 1, peerCount: table.peerCount, membersPerPlacement: table.membersPerPlacement, members: members)
+            number: table.number + 1, peerCount: table.peerCount, membersPerPlacement: table.membersPerPlacement,
+            floor: floor ?? table.floor, floorPatience: patience ?? table.floorPatience, members: members)
         engine.mapChanged(table)
         after()
+    }
+
+    /// All members of a peer that are not in sync get this state.
+    func restore(_ peer: Int, _ state: MemberTable.State) {
+        var members = table.members
+        for member in members.indices where members[member].peer == peer && members[member].state != .inSync {
+            members[member].state = state
+        }
+        change(members)
     }
 
     @discardableResult
     func submit(
         _ kind: Operation.Kind, _ offset: UInt64 = 0, _ bytes: Int = 0, value: UInt8 = 0, durable: Bool = false,
-        deadline: Interval = .seconds(1000)
+        deadline: Interval = .seconds(1000), onlyFills: Bool = false
     ) -> (tag: UInt, refusal: Status?) {
         let tag = nextTag
         nextTag += 1
@@ -129,8 +146,9 @@ final class ReplicaRig {
             memory[tag] = buffer
             vectors = [IOVector(buffer.baseAddress!, bytes)]
         }
-        let operation = Operation(
+        var operation = Operation(
             kind, offset: offset, bytes: UInt64(bytes), isDurable: durable, deadline: deadline, tag: Operation.Tag(tag, 0))
+        operation.onlyFills = onlyFills
         let refusal = vectors.withUnsafeBufferPointer { engine.submit(operation, vectors: $0) }
         after()
         return (tag, refusal)

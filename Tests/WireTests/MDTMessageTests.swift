@@ -22,7 +22,7 @@ private let registration = OSTRegisterRequest(
 /// Two placements on two OSTs, each member in a state of its own.
 private func map() -> VolumeMap {
     VolumeMap(
-        object: object, floor: 1,
+        object: object, floor: 1, belowFloor: .fail(after: .milliseconds(258)),
         osts: [
             OSTEntry(store: store, mountCounter: 7, host: "h1", endpoints: ["10.0.0.1:7710"]),
             OSTEntry(store: otherStore, mountCounter: 8, host: "", endpoints: []),
@@ -48,7 +48,13 @@ private func map() -> VolumeMap {
     @Test func bodiesReadBackAndTruncatedOnesAreRefused() throws {
         try roundTrip(map())
         try roundTrip(
-            VolumeCreateRequest(name: "a/b", bytes: 512, layout: Layout(dataMembers: 3), level: .rack, floor: 2, placements: 1024))
+            VolumeCreateRequest(
+                name: "a/b", bytes: 512, layout: Layout(dataMembers: 3), level: .rack, floor: 2, placements: 1024,
+                belowFloor: .fail(after: .seconds(5))))
+        try roundTrip(VolumeSetRequest(name: "vm1", floor: 2))
+        try roundTrip(VolumeSetRequest(name: "vm1", belowFloor: .wait))
+        try roundTrip(report)
+        try roundTrip(health)
         try roundTrip(VolumeOpenRequest(name: "vm1", flags: [.write, .force], nonce: store))
         try roundTrip(VolumeMembersRequest(id: store, generation: 9, stores: [store, otherStore]))
         try roundTrip(VolumeMapRequest(id: store))
@@ -64,7 +70,9 @@ private func map() -> VolumeMap {
         try roundTrip(OSTListRequest(after: store))
         try roundTrip(OSTRemoveRequest(store: store))
         try roundTrip(
-            OSTListReply(osts: [OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .seconds(3))]))
+            OSTListReply(osts: [
+                OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .seconds(3), isConnected: true)
+            ]))
     }
 
     @Test func goldenBytesOfAMap() {
@@ -81,7 +89,7 @@ private func map() -> VolumeMap {
         let rest =
             "0900000000000000" + "03" + "0000008000000000" + "0600000000000000" + "0100" + "0100" + "0002000000000000" + "0100" + "0100"
             + "0300000000000000" + "0800000000000000"
-        #expect(hex(map()) == record + "0100" + osts + members + rest)
+        #expect(hex(map()) == record + "0100" + "02010000" + osts + members + rest)
     }
 
     @Test func goldenBytesOfRequests() {
@@ -89,7 +97,11 @@ private func map() -> VolumeMap {
         let other = "21222324252627283132333435363738"
         #expect(
             hex(VolumeCreateRequest(name: "vm1", bytes: 1 << 30, layout: Layout(dataMembers: 2), level: .rack, floor: 1, placements: 258))
-                == "0300766d31" + "0000004000000000" + "01" + "0000400000000000" + "0200" + "0000" + "03" + "0100" + "0201")
+                == "0300766d31" + "0000004000000000" + "01" + "0000400000000000" + "0200" + "0000" + "03" + "0100" + "0201" + "00000000")
+        #expect(
+            hex(VolumeSetRequest(name: "vm1", floor: 3, belowFloor: .fail(after: .milliseconds(258)))) == "0300766d31" + "0300" + "01"
+                + "02010000")
+        #expect(hex(VolumeSetRequest(name: "vm1", floor: 3)) == "0300766d31" + "0300" + "00" + "00000000")
         #expect(hex(VolumeOpenRequest(name: "vm1", flags: [.write, .force], nonce: store)) == "0300766d31" + "03" + id)
         #expect(
             hex(VolumeMembersRequest(id: store, generation: 9, stores: [otherStore], base: Version(generation: 2, sequence: 3)))
@@ -100,15 +112,54 @@ private func map() -> VolumeMap {
             hex(registration) == id + "0700000000000000" + other + "02" + "0d0031302e302e302e313a37373130" + "0a005b3a3a315d3a37373130"
                 + "02006831" + "050072312f6831" + "0000000000010000" + "0000000080000000" + "0400000000000000")
         #expect(hex(OSTRegisterReply(cluster: store, interval: .seconds(5))) == id + "88130000")
-        let status = OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .milliseconds(1))
-        #expect(hex(status) == hex(registration) + "01" + "00" + "40420f0000000000")
+        let status = OSTStatus(
+            registration: registration, isDrained: true, isAlive: false, silence: .milliseconds(1), isConnected: true)
+        #expect(hex(status) == hex(registration) + "01" + "00" + "40420f0000000000" + "01")
+    }
+
+    private let resync = ResyncProgress(
+        store: store, state: .copying, totalBytes: 258, doneBytes: 257, copiedBytes: 3, elapsed: .milliseconds(1), trouble: "ab")
+
+    private var report: WriterReport { WriterReport(id: otherStore, generation: 9, stalled: 2, resyncs: [resync]) }
+
+    private var health: VolumeHealthReply {
+        VolumeHealthReply(
+            summary: summary, writer: .here, client: "fio", silence: .milliseconds(1), nowMilliseconds: 258,
+            members: [
+                VolumeHealthReply.Member(store: store, inSync: 1, stale: 2, filling: 3, last: 4, sinceMilliseconds: 5, resync: resync),
+                VolumeHealthReply.Member(store: otherStore, inSync: 6, stale: 0, filling: 0, last: 0, sinceMilliseconds: 0),
+            ])
+    }
+
+    private var summary: VolumeSummary {
+        VolumeSummary(
+            object: object, level: .host, floor: 1, placements: 32, state: .creating, hasWriter: true, stale: 5, filling: 6, inSyncMin: 1,
+            unresized: 2, belowFloor: .fail(after: .milliseconds(258)), away: 3, reachableMin: 0, stalled: 4)
+    }
+
+    @Test func goldenBytesOfHealth() {
+        let (id, other) = ("01020304050607081112131415161718", "21222324252627283132333435363738")
+        let progress =
+            id + "03" + "0201000000000000" + "0101000000000000" + "0300000000000000" + "40420f0000000000" + "02006162"
+        #expect(hex(report) == other + "0900000000000000" + "02000000" + "0100" + progress)
+        let members =
+            "0200" + id + "0100" + "0200" + "0300" + "0400" + "0500000000000000" + "01" + progress + other + "0600" + "0000" + "0000"
+            + "0000" + "0000000000000000" + "00"
+        #expect(hex(health) == hex(summary) + "01" + "030066696f" + "40420f0000000000" + "0201000000000000" + members)
+    }
+
+    /// What a writer says of its trouble is for people: it is cut at the end of a character rather than refused.
+    @Test func aLongStoryIsCut() {
+        let long = ResyncProgress(store: store, state: .waiting, elapsed: .seconds(1), trouble: String(repeating: "ä", count: 100))
+        #expect(long.trouble.utf8.count <= ResyncProgress.troubleBytesMax && long.trouble.hasSuffix("ä…"))
+        let exact = String(repeating: "x", count: ResyncProgress.troubleBytesMax)
+        #expect(ResyncProgress(store: store, state: .waiting, elapsed: .seconds(1), trouble: exact).trouble == exact)
     }
 
     @Test func goldenBytesOfASummary() {
-        let summary = VolumeSummary(
-            object: object, level: .host, floor: 1, placements: 32, state: .creating, hasWriter: true, stale: 5, filling: 6, inSyncMin: 1,
-            unresized: 2)
-        #expect(hex(summary) == hex(object) + "02" + "0100" + "2000" + "02" + "01" + "05000000" + "06000000" + "0100" + "0200")
+        #expect(
+            hex(summary) == hex(object) + "02" + "0100" + "2000" + "02" + "01" + "05000000" + "06000000" + "0100" + "0200" + "02010000"
+                + "03000000" + "0000" + "04000000")
     }
 
     @Test func notesOfAMapAreBits() throws {
@@ -123,8 +174,8 @@ private func map() -> VolumeMap {
         #expect(
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
-                "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "ostRegister 80", "ostList 81",
-                "ostRemove 82",
+                "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "volumeSet 74", "volumeHealth 75",
+                "ostRegister 80", "ostList 81", "ostRemove 82",
             ])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
@@ -158,7 +209,7 @@ private func map() -> VolumeMap {
         open[3] = 4
         #expect { try decode(VolumeOpenRequest.self, open) } throws: { ($0 as? Failure)?.status == .unsupported }
         var create = VolumeCreateRequest(name: "a", bytes: 512, layout: Layout()).encoded
-        create[create.count - 5] = 7
+        create[create.count - 9] = 7
         #expect { try decode(VolumeCreateRequest.self, create) } throws: { "\($0)".contains("level 7") }
     }
 
@@ -189,8 +240,17 @@ private func map() -> VolumeMap {
         longest.domain = String(repeating: "d", count: 3 * Limits.domainNameBytesMax + 2)
         let part = String(repeating: "e", count: Limits.endpointsBytesMax / Limits.endpointsPerOSTMax)
         longest.endpoints = Array(repeating: part, count: Limits.endpointsPerOSTMax)
-        let status = OSTStatus(registration: longest, isDrained: true, isAlive: true, silence: .seconds(1))
+        let status = OSTStatus(registration: longest, isDrained: true, isAlive: true, silence: .seconds(1), isConnected: true)
         #expect(OSTListReply(osts: Array(repeating: status, count: OSTListReply.countMax)).encoded.count <= Limits.metaBytesMax)
+        var sick = health
+        let trouble = String(repeating: "x", count: ResyncProgress.troubleBytesMax)
+        sick.summary = summary
+        sick.client = String(repeating: "x", count: VolumeHealthReply.clientBytesMax)
+        sick.members[0].resync = ResyncProgress(store: store, state: .waiting, elapsed: .seconds(1), trouble: trouble)
+        sick.members = Array(repeating: sick.members[0], count: Limits.peersPerVolumeMax)
+        #expect(sick.encoded.count <= Limits.metaBytesMax)
+        let all = WriterReport(id: store, generation: 1, resyncs: sick.members.compactMap(\.resync))
+        #expect(all.encoded.count <= Limits.metaBytesMax)
     }
 
     @Test func aMapFindsItsWay() {

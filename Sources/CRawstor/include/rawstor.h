@@ -140,7 +140,8 @@ const char *rawstor_error_message(const rawstor_context *context);
 
 /* ---- Volumes ----
  *
- * A URL is ost://HOST[:PORT]/NAME (port 7710) or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/'
+ * A URL is rawstor://HOST[:PORT][,HOST[:PORT]...]/NAME, with the metadata servers of a cluster (port 7700), or of one OST alone
+ * ost://HOST[:PORT]/NAME (port 7710) or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/'
  * and '-' and begins with a letter or digit. HOST is a name, an IPv4 address, or an IPv6 address in brackets. */
 
 /* Without these two a volume is opened for writing, which one handle at a time may do (-EBUSY). */
@@ -150,8 +151,8 @@ const char *rawstor_error_message(const rawstor_context *context);
 
 enum rawstor_event_kind {
     RAWSTOR_EVENT_SIZE_CHANGED = 1, /* rawstor_volume_size() tells the new size */
-    RAWSTOR_EVENT_DEGRADED = 2,     /* an OST of the volume is out of reach; operations that only it can do wait for it */
-    RAWSTOR_EVENT_RESTORED = 3,     /* no longer degraded */
+    RAWSTOR_EVENT_DEGRADED = 2,     /* an OST is out of reach, and operations that only it can do wait; or a copy is not up to date */
+    RAWSTOR_EVENT_RESTORED = 3,     /* no longer degraded: every OST is there, and every copy is up to date */
     RAWSTOR_EVENT_FENCED = 4,       /* another writer has taken the volume: close it */
     RAWSTOR_EVENT_CLOSED = 5        /* the volume is gone for good, removed or lost: close it */
 };
@@ -162,7 +163,8 @@ struct rawstor_event {
     uint64_t volume_bytes;
 };
 
-/* The event lives until the callback returns. None comes before the open's callback or after the start of the close. */
+/* The event lives until the callback returns. None comes before the open's callback or after the start of the close. A volume that is
+ * degraded when it is opened says so at once. */
 typedef void (*rawstor_event_callback)(void *argument, rawstor_volume *volume, const struct rawstor_event *event);
 
 struct rawstor_volume_options {

@@ -17,6 +17,8 @@ void rs_random_bytes(void *bytes, size_t count);
 void rs_boot_id(char text[40]);
 /* What this machine calls itself; 0 or a negative errno, also when it does not fit. */
 int rs_host_name(char *name, size_t bytes);
+/* `PROGRAM on HOST, process N`, cut where it does not fit. */
+void rs_process_name(char *text, size_t bytes);
 /* Memory that this process can still take, by the machine and by the limits of its control groups; -1 where the system does not tell. */
 int64_t rs_memory_available(void);
 /* A number that differs between all threads alive, and is never 0. */
