@@ -104,6 +104,12 @@ extension MDTServer {
         return world.now - known.at < Interval(nanoseconds: Limits.heartbeatInterval.nanoseconds * 2)
     }
 
+    /// Whether an OST has said that it takes no blocks that need space.
+    func isFull(_ store: Identifier) -> Bool {
+        guard let said = heard[store]?.registration else { return false }
+        return said.freeBytes <= Limits.reserveBytes(ofCapacity: said.capacityBytes)
+    }
+
     /// Whether an OST gets parts and requests.
     func isAlive(_ store: Identifier) -> Bool {
         guard let known = heard[store] else { return false }

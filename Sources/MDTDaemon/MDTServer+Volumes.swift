@@ -170,7 +170,7 @@ extension MDTServer {
 
     func create(_ request: VolumeCreateRequest, _ deadline: Instant) async throws(Failure) -> VolumeMap {
         try await waitForOSTs(deadline)
-        let volume = try await catalogue.place(request, maker: identity) { isAlive($0) }
+        let volume = try await catalogue.place(request, maker: identity, isFull: { isFull($0) }, isAlive: { isAlive($0) })
         return try await inHand(volume) { () throws(Failure) in
             do throws(Failure) {
                 try await catalogue.begin(volume)

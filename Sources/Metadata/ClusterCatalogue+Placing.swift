@@ -4,10 +4,10 @@ import Wire
 
 /// Where the members of a new volume go.
 extension ClusterCatalogue {
-    /// A volume as it is asked for, placed on the OSTs that take parts: those of the cluster that are alive, as the server knows, and not
-    /// drained. Nothing is put yet.
+    /// A volume as it is asked for, placed on the OSTs that take parts: those of the cluster that are alive and have room, as the server
+    /// knows, and not drained. Nothing is put yet.
     public func place(
-        _ request: VolumeCreateRequest, maker: Identifier, isAlive: (Identifier) -> Bool
+        _ request: VolumeCreateRequest, maker: Identifier, isFull: (Identifier) -> Bool = { _ in false }, isAlive: (Identifier) -> Bool
     ) async throws(Failure) -> VolumeRecord {
         try ObjectRecord.check(name: request.name)
         try request.layout.check()
@@ -21,9 +21,13 @@ extension ClusterCatalogue {
         if layout.kind == .erasure { throw Failure(.unsupported, "erasure coding is not supported yet; use replicas") }
         let floor = try VolumeRecord.check(floor: request.floor == 0 ? 1 : request.floor, members: members)
         let candidates = try await osts().map { record throws(Failure) in
-            Candidate(
+            var obstacle: Candidate.Obstacle?
+            if isFull(record.store) { obstacle = .full }
+            if record.isDrained { obstacle = .drained }
+            if !isAlive(record.store) { obstacle = .away }
+            return Candidate(
                 store: record.store, weight: record.registration.capacityBytes, domain: try FailureDomain(record.registration.domain),
-                takesParts: !record.isDrained && isAlive(record.store))
+                obstacle: obstacle)
         }
         let now = world.wallClockMilliseconds
         let object = ObjectRecord(

@@ -56,6 +56,7 @@ struct MetricsText {
         single("disk_written_bytes_total", "counter", "Bytes written to the disk, log included.", statistics.diskWrittenBytes)
         single("disk_flushes_total", "counter", "Flushes of the disk.", statistics.diskFlushes)
         single("damaged_reads_total", "counter", "Blocks read that were not what had been written.", statistics.damagedReads)
+        single("damaged_blocks", "gauge", "Blocks that could not be read, and were not overwritten since.", statistics.damagedBlocks)
         single("capacity_bytes", "gauge", "Space for blocks.", statistics.capacityBytes)
         single("free_bytes", "gauge", "Of that, not in use.", statistics.freeBytes)
         single("used_bytes", "gauge", "Of that, taken by blocks of volumes.", statistics.usedBytes)

@@ -146,7 +146,8 @@ extension OSTEngine {
         return StatisticsReply(
             capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes, usedBytes: statistics.usedBytes,
             objects: UInt64(store.objectCount), diskReads: statistics.diskReads, diskWrites: statistics.diskWrites,
-            diskWrittenBytes: statistics.diskWrittenBytes, diskFlushes: statistics.diskFlushes, damagedReads: statistics.damagedReads)
+            diskWrittenBytes: statistics.diskWrittenBytes, diskFlushes: statistics.diskFlushes, damagedReads: statistics.damagedReads,
+            damagedBlocks: statistics.damagedBlocks)
     }
 
     // One change of an object at a time

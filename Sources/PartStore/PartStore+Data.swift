@@ -335,7 +335,10 @@ extension PartStore {
             checks.store(Checksum.ofZeroBlock, at: position * 4)
             UnsafeMutableRawBufferPointer(start: memory + position * Block.bytes, count: Block.bytes)
                 .initializeMemory(as: UInt8.self, repeating: 0)
-            if found.address == .lost { slot.pointee.hasError = true }
+            if found.address == .lost {
+                slot.pointee.hasError = true
+                noteDamage(slot.pointee.object, slot.pointee.part, block, .lost)
+            }
         }
         if run.count > 0 { emitRead(index, run.first, run.count) }
         if slot.pointee.pending == 0 { finishRead(index, slot.pointee.hasError ? .damaged : .ok) }
@@ -369,6 +372,9 @@ extension PartStore {
             return
         }
         counters.damagedReads += 1
+        noteDamage(
+            slot.pointee.object, slot.pointee.part, Int(slot.pointee.firstBlock) + damaged,
+            BlockMap.Address(raw: reads.addresses(index)[damaged]))
         ownMarks.hit(.readDamaged)
         effects.append(.damaged(object: slot.pointee.object, part: slot.pointee.part, block: slot.pointee.firstBlock + UInt32(damaged)))
         finishRead(index, .damaged)

@@ -60,6 +60,7 @@ public struct PartStore: ~Copyable {
     /// Objects that are being filled, and what of them was written since.
     var fillsUnderWay = 0
     var live = LiveBlocks()
+    var damage = KnownDamage()
 
     // Data writes of this batch, and those under way
     var dataWrites: ContiguousArray<DataWrite> = []
@@ -148,6 +149,7 @@ public struct PartStore: ~Copyable {
             freeBytes: (allocator.freeBlocks + state.freed.blocks) * UInt64(Block.bytes),
             usedBytes: state.map.mappedBlocks * UInt64(Block.bytes), diskReads: counters.diskReads, diskWrites: counters.diskWrites,
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
+            damagedBlocks: UInt64(damagedBlocks),
             snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count),
             mapBytes: state.map.bytesInUse)
     }
@@ -293,6 +295,8 @@ public struct StoreStatistics: Hashable, Sendable {
     public var diskWrittenBytes: UInt64
     public var diskFlushes: UInt64
     public var damagedReads: UInt64
+    /// Blocks that could not be read since the store was loaded, and have not been overwritten.
+    public var damagedBlocks: UInt64
     /// Times that the state was written compactly.
     public var snapshots: UInt64
     public var requestsWaitingForSpace: UInt64

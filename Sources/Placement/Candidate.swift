@@ -9,12 +9,21 @@ public struct Candidate: Hashable, Sendable {
     public var domain: FailureDomain
     /// Alive, and not draining.
     public var takesParts: Bool
+    /// What keeps it from taking parts, as far as whoever asks knows: for sentences.
+    public var obstacle: Obstacle?
 
-    public init(store: Identifier, weight: UInt64, domain: FailureDomain, takesParts: Bool = true) {
+    public enum Obstacle: Hashable, Sendable {
+        case away
+        case drained
+        case full
+    }
+
+    public init(store: Identifier, weight: UInt64, domain: FailureDomain, takesParts: Bool = true, obstacle: Obstacle? = nil) {
         self.store = store
         self.weight = weight
         self.domain = domain
-        self.takesParts = takesParts
+        self.takesParts = takesParts && obstacle == nil
+        self.obstacle = obstacle
     }
 
     var isUsable: Bool { takesParts && weight > 0 }
@@ -28,6 +37,8 @@ public struct Candidate: Hashable, Sendable {
 struct Domains {
     struct Domain {
         var name: String
+        /// What keeps those from taking parts that do not, each once.
+        var obstacles: [Candidate.Obstacle] = []
         /// In the order of their identifiers; may be empty.
         var usable: [Candidate] = []
     }
@@ -35,7 +46,7 @@ struct Domains {
     let level: FailureDomain.Level
     /// In the order of their names, so that the order in which candidates are listed decides nothing.
     let usable: [Domain]
-    /// The names of those without an OST that takes new parts and has space.
+    /// The names of those without an OST that takes new parts and has space, with what is known of the reason.
     let closed: [String]
     /// OSTs that could take parts, but do not name the level.
     let unnamed: Int
@@ -59,12 +70,15 @@ struct Domains {
             }
             var domain = domains[name] ?? Domain(name: name)
             if candidate.isUsable { domain.usable.append(candidate) }
+            if let obstacle = candidate.obstacle, !domain.obstacles.contains(obstacle) { domain.obstacles.append(obstacle) }
             domains[name] = domain
         }
         let all = domains.values.sorted { $0.name < $1.name }
         self.level = level
         usable = all.filter { !$0.usable.isEmpty }
-        closed = all.filter(\.usable.isEmpty).map(\.name)
+        closed = all.filter(\.usable.isEmpty).map { domain in
+            domain.name + (domain.obstacles.isEmpty ? "" : " (\(domain.obstacles.map { "\($0)" }.joined(separator: " and ")))")
+        }
         self.unnamed = unnamed
         nameByStore = names
     }

@@ -86,7 +86,7 @@ public struct PlacementChoice: Sendable {
     private func grouped(_ candidates: [Candidate]) throws(Failure) -> Domains {
         guard !candidates.isEmpty else { throw Failure(.noSpace, "the cluster has no OST; add one, then create the volume") }
         guard candidates.contains(where: \.isUsable) else {
-            let away = candidates.count { !$0.takesParts }
+            let away = candidates.count { !$0.takesParts && $0.obstacle != .full }
             throw Failure(
                 .noSpace,
                 "no OST takes new parts (draining or away: \(away), full: \(candidates.count - away)); add one, or free space")

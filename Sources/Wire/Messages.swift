@@ -338,10 +338,12 @@ public struct StatisticsReply: Message {
     public var diskWrittenBytes: UInt64
     public var diskFlushes: UInt64
     public var damagedReads: UInt64
+    /// Blocks that reads could not give, and that have not been overwritten since.
+    public var damagedBlocks: UInt64
 
     public init(
         capacityBytes: UInt64, freeBytes: UInt64, usedBytes: UInt64, objects: UInt64, diskReads: UInt64, diskWrites: UInt64,
-        diskWrittenBytes: UInt64, diskFlushes: UInt64, damagedReads: UInt64
+        diskWrittenBytes: UInt64, diskFlushes: UInt64, damagedReads: UInt64, damagedBlocks: UInt64 = 0
     ) {
         self.capacityBytes = capacityBytes
         self.freeBytes = freeBytes
@@ -352,11 +354,13 @@ public struct StatisticsReply: Message {
         self.diskWrittenBytes = diskWrittenBytes
         self.diskFlushes = diskFlushes
         self.damagedReads = damagedReads
+        self.damagedBlocks = damagedBlocks
     }
 
     public func encode(to body: inout BodyWriter) {
         for value in [
             capacityBytes, freeBytes, usedBytes, objects, diskReads, diskWrites, diskWrittenBytes, diskFlushes, damagedReads,
+            damagedBlocks,
         ] { body.put(value) }
     }
 
@@ -370,6 +374,7 @@ public struct StatisticsReply: Message {
         diskWrittenBytes = try body.get(UInt64.self)
         diskFlushes = try body.get(UInt64.self)
         damagedReads = try body.get(UInt64.self)
+        damagedBlocks = try body.get(UInt64.self)
     }
 }
 

@@ -82,8 +82,6 @@ struct ClusterStatus {
         if sick.count > ClusterStatus.shownMax {
             text += "and \(sick.count - ClusterStatus.shownMax) volumes more; 'rawstor volume ls' lists them\n"
         }
-        let notes = osts.flatMap(\.notes)
-        if !notes.isEmpty { text += "\n" + notes.joined(separator: "\n") + "\n" }
         return text
     }
 

@@ -186,30 +186,28 @@ struct OSTCondition {
                 "\(name) is full: \(ByteSize.text(freeBytes)) are free, and \(ByteSize.text(reserve)) of that are kept for overwrites; "
                     + "writes of new blocks end with noSpace")
         }
+        if case .success(let statistics) = answer, statistics.damagedBlocks > 0 {
+            sentences.append(
+                "\(name) cannot read \(statistics.damagedBlocks) blocks; its log names them. A writer repairs those that it reads and of "
+                    + "which there is another copy; else they are errors until they are overwritten")
+        }
         return sentences
-    }
-
-    /// What is worth a look, and does not keep anybody from anything now.
-    var notes: [String] {
-        guard case .success(let statistics) = answer, statistics.damagedReads > 0 else { return [] }
-        return [
-            "\(name) has met \(statistics.damagedReads) damaged blocks since it was started; its log names them, and another copy was read "
-                + "where there is one"
-        ]
     }
 
     var json: JSON {
         guard case .object(let keys) = report.json else { unreachable("an OST is an object") }
-        var answered = JSON.null
+        var (answered, damaged) = (JSON.null, JSON.null)
         if let answer {
             switch answer {
-            case .success: answered = .bool(true)
+            case .success(let statistics):
+                answered = .bool(true)
+                damaged = .integer(statistics.damagedBlocks)
             case .failure: answered = .bool(false)
             }
         }
         return .object(
             keys.map { $0.0 == "state" ? ("state", .string(state)) : $0.0 == "free_bytes" ? ("free_bytes", .integer(freeBytes)) : $0 } + [
-                ("answers", answered), ("problems", .array(problems.map { .string($0) })), ("notes", .array(notes.map { .string($0) })),
+                ("answers", answered), ("problems", .array(problems.map { .string($0) })), ("damaged_blocks", damaged),
             ])
     }
 }

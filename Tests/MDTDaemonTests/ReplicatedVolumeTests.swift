@@ -72,10 +72,26 @@ import Wire
     @Test func aRestartOfTheMetadataServerIsNotNoticed() throws {
         let run = try VolumeRun(seed: 5)
         try run.open()
+        // Each in turn, so that none can hide behind another: while it is away, while it starts, and after it.
+        var longest = Interval.milliseconds(0)
+        func write(_ count: Int) throws {
+            for block in 0..<count {
+                let began = run.bench.universe.now
+                run.submit(.write, block * 32, 1)
+                run.submit(.read, block * 32 + 16, 1)
+                try run.drain()
+                longest = max(longest, run.bench.universe.now - began)
+            }
+        }
+        try write(16)
+        let usual = longest
         run.bench.killMDT()
-        for block in 0..<16 { run.submit(.write, block * 32, 1) }
-        try run.drain()
+        try write(16)
+        run.bench.universe.run(for: .seconds(3))
+        try write(16)
         try run.bench.startMDT()
+        try write(64)
+        #expect(longest < Interval(nanoseconds: usual.nanoseconds * 4), "\(longest.milliseconds) ms, usually \(usual.milliseconds) ms")
         run.bench.universe.run(for: .seconds(5))
         // The writer is known there again.
         let other = run.bench.universe.addHost("other").start("client")

@@ -101,12 +101,21 @@ import Wire
         let map = try bench.create("vm1", replicas: 1)
         var random = Random(seed: seed)
         let opcodes = Opcode.allCases
-        let bodies = [
-            VolumeCreateRequest(name: "a", bytes: 4096, layout: Layout()).encoded, VolumeOpenRequest(name: "vm1", flags: .write).encoded,
-            VolumeMembersRequest(id: map.object.id, generation: 0, stores: [bench.osts[0].store]).encoded,
-            VolumeMapRequest(id: map.object.id).encoded, NameRequest(name: "vm1").encoded,
-            VolumeCloseRequest(id: map.object.id, generation: 0).encoded, OSTListRequest().encoded,
+        let (id, name) = (map.object.id, NameRequest(name: "vm1").encoded)
+        let members = VolumeMembersRequest(id: id, generation: 0, stores: [bench.osts[0].store]).encoded
+        let progress = ResyncProgress(store: bench.osts[0].store, state: .copying, elapsed: .seconds(1))
+        let known: [Opcode: [UInt8]] = [
+            .volumeCreate: VolumeCreateRequest(name: "a", bytes: 4096, layout: Layout()).encoded,
+            .volumeOpen: VolumeOpenRequest(name: "vm1", flags: .write).encoded, .volumeExclude: members, .volumeFill: members,
+            .volumeInSync: members, .volumeMap: VolumeMapRequest(id: id).encoded, .volumeList: name, .volumeRemove: name,
+            .volumeResize: name, .volumeHealth: name, .volumeClose: VolumeCloseRequest(id: id, generation: 0).encoded,
+            .volumeSet: VolumeSetRequest(name: "vm1", floor: 1, belowFloor: .fail(after: .seconds(1))).encoded,
+            .ostRegister: try #require(bench.osts[0].registration).encoded, .ostList: OSTListRequest().encoded,
+            .ostRemove: OSTRemoveRequest(store: Identifier(high: 9, low: 9)).encoded,
+            .ping: WriterReport(id: id, generation: 1, resyncs: [progress]).encoded,
         ]
+        for opcode in Opcode.allCases where opcode.isOfMetadata { #expect(known[opcode] != nil, "no body of a \(opcode)") }
+        let bodies = known.sorted { $0.key.rawValue < $1.key.rawValue }.map(\.value)
         for _ in 0..<150 {
             var bytes = hello
             for _ in 0..<1 + random.below(4) {
@@ -116,6 +125,7 @@ import Wire
                 header.generation = random.next() >> UInt64(random.below(64))
                 header.deadlineOrStatus = UInt32(random.below(200))
                 var body = bodies[random.below(bodies.count)]
+                if random.coin(), let own = known[header.opcode] { body = own }
                 if random.coin() { body = Array(body.prefix(random.below(body.count + 1))) }
                 if random.coin(), !body.isEmpty { body[random.below(body.count)] = UInt8(truncatingIfNeeded: random.next()) }
                 if header.opcode == .write || header.opcode == .read { body = [] }

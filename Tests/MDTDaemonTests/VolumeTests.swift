@@ -48,7 +48,7 @@ import Wire
         bench.osts[0].kill()
         bench.universe.run(for: Limits.heartbeatTimeout)
         let away = failure { try bench.create("a", replicas: 3) }
-        #expect(away?.status == .noSpace && away?.detail.contains("draining or away: oss0") == true)
+        #expect(away?.status == .noSpace && away?.detail.contains("there are 2: oss1, oss2; full, draining or away: oss0 (away)") == true)
         #expect(try bench.objects().allSatisfy(\.isEmpty))
     }
 

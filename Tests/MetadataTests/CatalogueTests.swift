@@ -78,7 +78,12 @@ import Wire
             let away = await refusal(Layout(dataMembers: 3)) { $0 != stores[1] }
             #expect(away?.status == .noSpace && away?.detail.contains("draining or away: r0/h2") == true)
             try await catalogue.setDrained(stores[2], true)
-            #expect(await refusal(Layout(dataMembers: 3))?.detail.contains("draining or away: r1/h3") == true)
+            #expect(await refusal(Layout(dataMembers: 3))?.detail.contains("draining or away: r1/h3 (drained)") == true)
+            let full = await failure {
+                let request = VolumeCreateRequest(name: "a", bytes: 1 << 30, layout: Layout(dataMembers: 3))
+                _ = try await catalogue.place(request, maker: .zero, isFull: { $0 == stores[1] }, isAlive: { _ in true })
+            }
+            #expect(full?.detail.contains("there is 1: ") == true && full?.detail.contains("r0/h2 (full), r1/h3 (drained)") == true)
             try await catalogue.setDrained(stores[2], false)
             #expect(await refusal(Layout(dataMembers: 3)) == nil)
             #expect(await failure { try await catalogue.setDrained(.zero, true) }?.status == .notFound)

@@ -13,14 +13,15 @@ import Testing
         let place = try #require(bench.find(103).first)
         bench.disk.media.flip(place + 77, bit: 3)
         #expect(bench.read(3).0 == .damaged)
-        #expect(bench.damagedBlocks == [3])
+        #expect(bench.damagedBlocks == [3] && bench.shell.use { $0.statistics.damagedBlocks } == 1)
         #expect(bench.write(2, 202) == .ok && bench.write(4, 204) == .ok)
         #expect(bench.read(3).0 == .damaged)
         #expect(bench.read(2) == (.ok, 202) && bench.read(4) == (.ok, 204))
         #expect(bench.restart() == nil)
         #expect(bench.read(3).0 == .damaged)
+        #expect(bench.shell.use { $0.statistics.damagedBlocks } == 1, "met again, and counted once")
         #expect(bench.write(3, 203) == .ok)
-        #expect(bench.read(3) == (.ok, 203))
+        #expect(bench.read(3) == (.ok, 203) && bench.shell.use { $0.statistics.damagedBlocks } == 0)
     }
 
     /// What no other member could give either.
@@ -31,6 +32,7 @@ import Testing
         #expect(bench.zero(0, 2, count: 3, isLost: true) == .ok && bench.zero(0, 5) == .ok)
         for _ in 0..<2 {
             for block in 2..<5 as Range<UInt32> { #expect(bench.read(block).0 == .damaged) }
+            #expect(bench.shell.use { $0.statistics.damagedBlocks } == 3)
             #expect(bench.read(1) == (.ok, 101) && bench.read(5) == (.ok, 0) && bench.read(6) == (.ok, 106))
             #expect(bench.restart() == nil)
         }

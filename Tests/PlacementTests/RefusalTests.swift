@@ -42,6 +42,23 @@ import Testing
             .noSpace, "3 replicas on different hosts need 3 hosts with space; there are 2: a, b; full, draining or away: c, d", cluster)
     }
 
+    /// Where it is known, each that does not count says why.
+    @Test func whatKeepsHostsFromHelpingIsNamed() throws {
+        func candidate(_ number: Int, _ domain: String, _ obstacle: Candidate.Obstacle?) throws -> Candidate {
+            Candidate(store: store(number), weight: 1, domain: try FailureDomain(domain), obstacle: obstacle)
+        }
+        let cluster = [
+            try candidate(0, "a", nil), try candidate(1, "b", .away), try candidate(2, "c", .drained), try candidate(3, "d", .full),
+            try candidate(4, "b", .full), try candidate(5, "a", .away),
+        ]
+        try expect(
+            .noSpace,
+            "3 replicas on different hosts need 3 hosts with space; there is 1: a; full, draining or away: b (away and full), c (drained), "
+                + "d (full)", cluster)
+        try expect(
+            .noSpace, "no OST takes new parts (draining or away: 2, full: 1); add one, or free space", Array(cluster[1...3]))
+    }
+
     @Test func tooFewOSTs() throws {
         try expect(
             .invalidArgument, "3 replicas on different OSTs need 3 OSTs with space; there are 2: \(store(0)), \(store(1))",

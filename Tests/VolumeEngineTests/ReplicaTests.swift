@@ -49,6 +49,26 @@ import Wire
         #expect(rig.completions[next.tag] == .ok && !rig.wantsConnection(1))
     }
 
+    /// From the loss of a connection until the last of all copies is in sync again; each change comes with a notice.
+    @Test func aVolumeIsDegradedUntilEveryMemberIsInSync() throws {
+        let rig = ReplicaRig(peers: 2)
+        #expect(!rig.isDegraded)
+        rig.isDown[1] = true
+        rig.detach(1)
+        #expect(rig.isDegraded && rig.notices.last == .disconnected(1))
+        rig.exclude(1)
+        try rig.run()
+        #expect(rig.isDegraded && rig.excluded == [1] && rig.notices.last == .membersChanged)
+        rig.isDown[1] = false
+        rig.restore(1, .filling)
+        try rig.run()
+        #expect(rig.isDegraded && rig.isAttached(1), "it is there, and not up to date")
+        rig.notices = []
+        rig.restore(1, .inSync)
+        try rig.run()
+        #expect(!rig.isDegraded && rig.notices.contains(.membersChanged))
+    }
+
     @Test func aSilentMemberIsGivenUpAndTheLastOneNever() throws {
         let rig = ReplicaRig(peers: 2)
         rig.isDown[0] = true

@@ -147,7 +147,7 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         try roundTrip(
             StatisticsReply(
                 capacityBytes: 1, freeBytes: 2, usedBytes: 3, objects: 4, diskReads: 5, diskWrites: 6, diskWrittenBytes: 7, diskFlushes: 8,
-                damagedReads: 9))
+                damagedReads: 9, damagedBlocks: 10))
     }
 
     @Test func goldenBytesOfAnOpen() {

@@ -1,6 +1,7 @@
 import Base
 import MetaStore
 import Simulation
+import Wire
 
 /// What a seed of a replicated volume has besides what `ClusterOptions` say: who may fail, and how.
 public struct ReplicatedPlan: Sendable {
@@ -21,6 +22,9 @@ public struct ReplicatedPlan: Sendable {
     /// Somebody reads beside the writer.
     public var hasReader = false
     public var meta = MemoryMetaContents.Faults()
+    /// The fewest members in sync with which writes go on, and what they do otherwise.
+    public var floor = 1
+    public var belowFloor = BelowFloor.wait
 
     public init() {}
 
@@ -40,6 +44,10 @@ public struct ReplicatedPlan: Sendable {
             plan.meta.late = UInt32(random.below(60_000 as UInt64))
         }
         plan.suit(&options, &random)
+        if random.below(4 as UInt64) == 0 {
+            plan.floor = 2 + random.below(plan.replicas - 1)
+            if random.coin() { plan.belowFloor = .fail(after: .milliseconds(random.between(500, 10_000))) }
+        }
         return plan
     }
 

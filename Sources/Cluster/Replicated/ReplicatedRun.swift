@@ -84,7 +84,8 @@ public final class ReplicatedRun: ClusterRun {
             let catalogue = MDTCatalogue(client, [MDTProcess.endpoint])
             defer { catalogue.close() }
             let layout = Layout(chunkBytes: options.chunkBytes, dataMembers: UInt16(plan.replicas))
-            let request = VolumeCreateRequest(name: "volume", bytes: options.volumeBytes, layout: layout)
+            let request = VolumeCreateRequest(
+                name: "volume", bytes: options.volumeBytes, layout: layout, floor: plan.floor, belowFloor: plan.belowFloor)
             volumeID = try await catalogue.create(request).object.id
         }
         client.kill()
@@ -218,6 +219,8 @@ public final class ReplicatedRun: ClusterRun {
         switch status {
         case .damaged: (damages > 0 && losses.wasDegraded) || universe.counts[.corruption] > 0
         case .diskFailed: failures > 0 && losses.wasDegraded
+        // Also when all are there again, until they are up to date.
+        case .unavailable: plan.belowFloor != .wait && kind.changesBlocks
         case _: false
         }
     }
