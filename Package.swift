@@ -140,7 +140,7 @@ let package = Package(
                 "Base", "Client", "Daemon", "Environment", "MDTDaemon", "MetaStore", "Metadata", "OSTDaemon", "OSTEngine", "PartStore",
                 "Registrar", "Simulation", "VolumeEngine", "Wire",
             ]),
-        tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Simulation", "Wire"]),
+        tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Placement", "Simulation", "Wire"]),
         tests("MetaStoreTests", ["Base", "Blocking", "Environment", "EtcdStore", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),
         tests("OSTDaemonTests", ["Base", "Daemon", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "Simulation"]),
         tests("OSTEngineTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "Simulation"]),

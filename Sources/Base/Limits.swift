@@ -21,6 +21,10 @@ public enum Limits {
     public static let membersMax = 64
     /// Rows of a volume's map; chunk i uses row i mod their number.
     public static let placementsMax = 1024
+    /// Members of one volume that are on their way to other OSTs at once; the next ones follow.
+    public static let movesMax = 128
+    /// OSTs that may join a map for that, beyond those it has.
+    public static let movesStoresMax = 8
     /// What the OSTs of a volume keep of its map: beside it a request that brings it has its own fields in one meta section.
     public static let volumeRecordBytesMax = metaBytesMax - 512
     /// Each name in `room/rack/host`.
@@ -51,6 +55,8 @@ public enum Limits {
     public static let heartbeatInterval = Interval.seconds(5)
     /// One that was not heard of for this long gets no parts of new volumes.
     public static let heartbeatTimeout = Interval.seconds(30)
+    /// One that was not heard of for this long gets its members moved to others, if nothing else is said.
+    public static let spareAfterDefault = Interval.seconds(600)
     /// The writer of a volume sends something to the metadata server at least this often.
     public static let writerPingInterval = Interval.seconds(2)
     /// One that is silent for this long gives way to the next who opens the volume.
@@ -145,7 +151,7 @@ public enum Limits {
         invariant(keepAliveInterval < idleTimeout, "a live client is never idle")
         invariant(chunkBytesDefault % UInt64(frameBytesMax) == 0, "a chunk is whole frames")
         invariant(
-            heartbeatInterval < heartbeatTimeout && writerPingInterval < writerSilenceMax,
+            heartbeatInterval < heartbeatTimeout && heartbeatTimeout < spareAfterDefault && writerPingInterval < writerSilenceMax,
             "a lost heartbeat or ping is no silence")
         invariant(serverBeatInterval < serverTenure && serverBeatInterval < writerSilenceMax, "a lost sign of life is no silence")
         invariant(

@@ -24,6 +24,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case stampsOnlyTheNumber
     /// A catalogue is rebuilt without making the OSTs refuse the old one first.
     case rebuildsWithoutRaising
+    /// A catalogue is rebuilt although a member that was being filled, and may count since, was not asked.
+    case rebuildsWithoutFilling
 
     /// A writer opens without making equal what its predecessor left in doubt.
     case skipsReconcile
@@ -37,6 +39,10 @@ public enum Mutant: String, CaseIterable, Sendable {
     case forgetsFillBase
     /// An exclusion does not say up to where the member had everything: it is asked itself when it is filled.
     case excludesWithoutBase
+    /// A member that moves to an OST is filled from the base that other members have there.
+    case movesFromBase
+    /// The old place of a member that moves is given up when its fill begins.
+    case movesBeforeFilled
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

@@ -21,7 +21,7 @@ final class Link: CompletionSink {
     /// What every open of this volume at this OST has in common; session and map number are new each time.
     private var request: SessionRequest
     /// Where it listens; tried in turn.
-    let endpoints: [Endpoint]
+    private(set) var endpoints: [Endpoint]
     private var nextEndpoint = 0
     private var sink = SinkID(0)
     private var stream: StreamID?
@@ -45,6 +45,12 @@ final class Link: CompletionSink {
     }
 
     deinit { vectors.deallocate() }
+
+    /// What a newer map says of the OST, for the next connection. One that has not registered since a rebuild is where it was.
+    func learn(_ endpoints: [Endpoint], minimumMounts: UInt64) {
+        if !endpoints.isEmpty { self.endpoints = endpoints }
+        request.minimumMounts = max(request.minimumMounts, minimumMounts)
+    }
 
     /// Nothing under way, and nothing that would change that.
     var isDrained: Bool { stream == nil && !isReconnecting }

@@ -152,9 +152,18 @@ public final class MDTCatalogue: Catalogue {
         }
     }
 
-    /// Forgets an OST that keeps nothing.
-    public func remove(ost store: Identifier) async throws(Failure) {
-        _ = try await ask(FrameHeader(.ostRemove), OSTRemoveRequest(store: store).encoded)
+    /// Forgets an OST that keeps nothing; or whatever it keeps.
+    public func remove(ost store: Identifier, losesData: Bool = false) async throws(Failure) {
+        var header = FrameHeader(.ostRemove)
+        header.argument = losesData ? 1 : 0
+        _ = try await ask(header, OSTRemoveRequest(store: store).encoded)
+    }
+
+    /// Whether an OST is to be emptied: it gets no new members, and those that it has move to others.
+    public func drain(ost store: Identifier, _ isDrained: Bool) async throws(Failure) {
+        var header = FrameHeader(.ostDrain)
+        header.argument = isDrained ? 1 : 0
+        _ = try await ask(header, OSTRemoveRequest(store: store).encoded)
     }
 
     /// Of one copy: what its OSTs have of it, divided by the number of members. Those that are away are left out.

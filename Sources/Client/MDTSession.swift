@@ -74,7 +74,29 @@ final class MDTSession {
     }
 
     func map(of id: Identifier, deadline: Instant) async throws(Failure) -> VolumeMap {
-        try await ask(FrameHeader(.volumeMap), VolumeMapRequest(id: id).encoded, VolumeMap.self, deadline).1
+        try await mapAndNotes(of: id, deadline: deadline).0
+    }
+
+    func mapAndNotes(of id: Identifier, deadline: Instant) async throws(Failure) -> (VolumeMap, VolumeMapNotes) {
+        let (header, map) = try await ask(FrameHeader(.volumeMap), VolumeMapRequest(id: id).encoded, VolumeMap.self, deadline)
+        return (map, try VolumeMapNotes(argument: header.argument))
+    }
+
+    /// Members that should be on other OSTs get a place there, but not on `refused`, where they cannot be filled. On a connection of its
+    /// own: the server waits for OSTs, and an exclusion must not wait for that.
+    func replace(refused: [Identifier], deadline: Instant) async throws(Failure) -> VolumeMap {
+        let request = VolumeMembersRequest(id: id, generation: generation, stores: refused)
+        if isClosed { throw Failure(.closed) }
+        asking += 1
+        defer {
+            asking -= 1
+            resumeCloser()
+        }
+        let endpoint = endpoints[nextEndpoint % endpoints.count]
+        let own = try await ControlConnection.open(
+            world, endpoint, cluster: cluster, expecting: .mdt, software: client, deadline: deadline)
+        defer { own.close() }
+        return try Self.decode(VolumeMap.self, try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
     }
 
     /// Ends the writer's session, if the server can be told within the time, and the connection.

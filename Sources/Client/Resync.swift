@@ -35,6 +35,6 @@ extension Volume {
 
     private func isBehind(_ peer: Int) -> Bool {
         guard let map, let ost = map.index(of: stores[peer]) else { return false }
-        return map.entries.contains { $0.ost == ost && $0.state != .inSync }
+        return map.entries.contains { $0.ost == ost && $0.state != .inSync } || map.moves.contains { $0.entry.ost == ost }
     }
 }

@@ -67,43 +67,37 @@ extension Volume {
     /// The map as the engine needs it; `peer` says which peer a store is.
     private static func table(of map: VolumeMap, peers: Int, _ peer: (Identifier) -> Int?) -> MemberTable {
         var members: ContiguousArray<MemberTable.Member> = []
-        for entry in map.entries {
+        func add(_ entry: MemberEntry, _ number: Int) {
             let state: MemberTable.State
             switch entry.state {
             case .inSync: state = .inSync
             case .stale: state = .stale
             case .filling: state = .filling
             }
-            let known = peer(map.osts[entry.ost].store)
-            // A store that was not in the map of the open has nothing yet that could be read, and its fill asks for a new open.
-            members.append(
-                MemberTable.Member(peer: known ?? 0, state: known == nil ? .stale : state, incarnation: entry.incarnation))
+            // One for which there is no peer any more cannot be used before the volume is opened anew.
+            guard let known = peer(map.osts[entry.ost].store) else { return members.append(.nobody) }
+            members.append(MemberTable.Member(peer: known, state: state, incarnation: entry.incarnation, number: UInt16(number)))
+        }
+        for placement in 0..<map.placementCount {
+            for member in 0..<map.membersPerPlacement { add(map[placement, member], member) }
+            guard !map.moves.isEmpty else { continue }
+            if let move = map.move(in: placement) { add(move.entry, move.member) } else { members.append(.nobody) }
         }
         return MemberTable(
-            number: map.object.map, peerCount: peers, membersPerPlacement: map.membersPerPlacement, floor: map.floor,
-            floorPatience: map.belowFloor.patience, members: members, record: map.encoded)
+            number: map.object.map, peerCount: peers, membersPerPlacement: map.membersPerPlacement + (map.moves.isEmpty ? 0 : 1),
+            floor: map.floor, floorPatience: map.belowFloor.patience, members: members, record: map.encoded)
     }
 
     private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
         self.mdt = mdt
         self.map = map
-        stores = map.osts.map(\.store)
         mdt.onFenced = { [unowned self] in
             engine.now = world.now
             engine.fail(.fenced)
             progress()
         }
         mdt.report = { [unowned self] in writerReport.encoded }
-        for (peer, ost) in map.osts.enumerated() {
-            var endpoints: [Endpoint] = []
-            for text in ost.endpoints { endpoints.append(try Address("ost://\(text)/").endpoint) }
-            let request = SessionRequest(
-                endpoint: endpoints.first ?? .tcp(host: "", port: 0), name: map.object.id.description,
-                flags: options.write ? [.write, .fence] : [], nonce: .zero, cluster: mdt.cluster, session: 0,
-                generation: map.object.generation, map: map.object.map, store: ost.store, minimumMounts: ost.mountCounter,
-                client: options.client)
-            links.append(Link(self, peer, request, endpoints))
-        }
+        meet(map)
         var doubts = DoubtMerge(chunkBlocks: map.object.layout.chunkBytes / UInt64(Block.bytes))
         let (sessions, failures, fenced) = await connectAll(map, min(deadline, world.now + Volume.openPatience))
         do throws(Failure) {
@@ -330,11 +324,46 @@ extension Volume {
         guard map.object.id == object.id, let known = self.map, map.entries.count == known.entries.count,
             map.membersPerPlacement == known.membersPerPlacement
         else { return world.log(.error, "the metadata server sent a map of another form", [LogField("volume", "\(address)")]) }
-        if map.object.map >= known.object.map { self.map = map }
+        if map.object.map >= known.object.map {
+            self.map = map
+            meet(map)
+        }
         let table = Volume.table(of: map, peers: stores.count) { stores.firstIndex(of: $0) }
         engine.now = world.now
         engine.mapChanged(table, bytes: map.object.bytes)
         progress()
+    }
+
+    /// Gets to know the OSTs of a map: where those are now that it knows, and those that have joined.
+    private func meet(_ map: VolumeMap) {
+        for ost in map.osts {
+            let endpoints = ost.endpoints.compactMap { text -> Endpoint? in
+                do throws(Failure) {
+                    return try Address("ost://\(text)/").endpoint
+                } catch {
+                    world.log(
+                        .warning, "an OST has an address that is none", [LogField("store", ost.store), LogField("why", error.detail)])
+                    return nil
+                }
+            }
+            if let peer = stores.firstIndex(of: ost.store) {
+                links[peer].learn(endpoints, minimumMounts: ost.mountCounter)
+                continue
+            }
+            guard stores.count < Limits.peersPerVolumeMax else {
+                world.log(
+                    .error, "too many OSTs have kept the volume since it was opened; members on one more wait until it is opened anew",
+                    [LogField("volume", "\(address)"), LogField("store", ost.store)])
+                continue
+            }
+            let request = SessionRequest(
+                endpoint: endpoints.first ?? .tcp(host: "", port: 0), name: map.object.id.description,
+                flags: options.write ? [.write, .fence] : [], nonce: .zero, cluster: mdt?.cluster ?? .zero, session: 0,
+                generation: map.object.generation, map: map.object.map, store: ost.store, minimumMounts: ost.mountCounter,
+                client: options.client)
+            links.append(Link(self, stores.count, request, endpoints))
+            stores.append(ost.store)
+        }
     }
 }
 

@@ -15,6 +15,10 @@ import Wire
 //    block is written all the same: its version must rise, or a third member that is filled from here would miss it.
 // 5. A flush, and the metadata server makes it in sync, if it is still the same fill.
 //
+// A member that moves to another OST is filled in the same way, from nothing: whatever is written on the members in sync is compared, and
+// with the end of the fill its old place is given up (VolumeRecord+Moves.swift). The metadata server says that one should move with its
+// answers to where the map is looked at, and puts it somewhere when it is asked to.
+//
 // If anything fails on the way the member is stale again, and the next attempt begins at the version of the first: the server keeps it,
 // since the marks that come with writes during a fill say nothing of what the fill had still to bring.
 
@@ -24,6 +28,10 @@ extension Volume {
     private static let healBackoff = Interval.seconds(2)
     private static let askDeadline = Interval.seconds(5)
     private static let copiesAtOnce = 16
+    private static let moveBackoff = Interval.seconds(30)
+    private static let refusalTime = Interval.seconds(600)
+    /// A server that makes objects for members that move waits for OSTs.
+    private static let moveDeadline = Interval.seconds(15)
 
     /// Until the volume is closed.
     func keepHealthy() async {
@@ -33,14 +41,20 @@ extension Volume {
             if world.now >= nextLook {
                 // Somebody may have resized it.
                 nextLook = world.now + Volume.lookInterval
-                await lookAtMap()
+                if await lookAtMap() { await moveMembersLater() }
+                engine.now = world.now
+                engine.missAbsent(for: Limits.heartbeatTimeout)
+                progress()
             }
             guard let peer = nextStale() else { continue }
             let before = resyncedBytes
+            let isMove = map?.moves.contains { map?.osts[$0.entry.ost].store == stores[peer] } == true
             do throws(Failure) {
                 let pages = try await resync(peer)
                 notHealedBefore[peer] = nil
                 resyncs[peer] = nil
+                // There may be more to move.
+                if isMove { nextLook = world.now }
                 world.log(
                     .info, "brought up to date",
                     [
@@ -56,8 +70,36 @@ extension Volume {
                     ])
                 notHealedBefore[peer] = world.now + Volume.healBackoff
                 resyncs[peer] = Resync(.waiting, since: world.now, copiedBefore: resyncedBytes, trouble: error.detail)
+                if error.status == .noSpace, isMove {
+                    refusedUntil[peer] = world.now + Volume.refusalTime
+                    await moveMembersLater()
+                }
             }
         }
+    }
+
+    /// Asks for a place for each member that should be on another OST; says so in the log where there is none.
+    private func moveMembersLater() async {
+        guard world.now >= notMovedBefore else { return }
+        do throws(Failure) {
+            try await moveMembers()
+        } catch {
+            if error.status == .noSpace || error.status == .invalidArgument { notMovedBefore = world.now + Volume.moveBackoff }
+            world.log(.info, "members cannot move yet", [LogField("volume", "\(address)"), LogField("why", error.detail)])
+        }
+    }
+
+    /// The same, by somebody who wants to know: nothing happens where no member should move.
+    public func moveMembers() async throws(Failure) {
+        guard let mdt, !isShutDown else { return }
+        let refused = stores.indices.filter { (refusedUntil[$0] ?? .zero) > world.now }.map { stores[$0] }
+        apply(try await mdt.replace(refused: refused, deadline: world.now + Volume.moveDeadline))
+    }
+
+    /// Places that an OST has in the volume, as far as this writer knows: those that members are to leave, or are moving to, included.
+    public func places(on store: Identifier) -> Int {
+        guard let map, let index = map.index(of: store) else { return 0 }
+        return (map.entries + map.moves.map(\.entry)).count { $0.ost == index }
     }
 
     /// Of a reader, which no OST tells that a member is excluded: it would go on reading there what is ever older.
@@ -67,28 +109,46 @@ extension Volume {
             await operations.sleep(Volume.healInterval)
             guard world.now >= nextLook else { continue }
             nextLook = world.now + Volume.lookInterval
-            await lookAtMap()
+            _ = await lookAtMap()
         }
     }
 
-    private func lookAtMap() async {
-        guard let mdt, !isShutDown else { return }
+    /// Whether some member should move.
+    private func lookAtMap() async -> Bool {
+        guard let mdt, !isShutDown else { return false }
         do throws(Failure) {
-            apply(try await mdt.map(of: object.id, deadline: world.now + Volume.askDeadline))
+            let (map, notes) = try await mdt.mapAndNotes(of: object.id, deadline: world.now + Volume.askDeadline)
+            apply(map)
+            return notes.isMoveDue
         } catch {
             world.log(.debug, "no news of the map", [LogField("volume", "\(address)"), LogField("why", error.detail)])
+            return false
         }
     }
 
-    /// Members that are not in sync, as far as this writer knows; 0 for a volume with one OST.
-    public var membersBehind: Int { map?.entries.count { $0.state != .inSync } ?? 0 }
+    /// Whether some OST is still to be told of the newest map.
+    public var isMapPending: Bool { engine.isMapPending }
 
-    /// An OST of which some member is stale, or filling since an attempt that failed, and that was not tried a moment ago.
+    /// Members that are not in sync, or on their way to another OST, as far as this writer knows; 0 for a volume with one OST.
+    public var membersBehind: Int {
+        guard let map else { return 0 }
+        return (0..<map.placementCount).reduce(map.moves.count) { count, placement in
+            let moving = map.move(in: placement)?.member
+            return count + (0..<map.membersPerPlacement).count { map[placement, $0].state != .inSync && $0 != moving }
+        }
+    }
+
+    /// An OST of which some member is stale, or filling since an attempt that failed, and that was not tried a moment ago. What moves
+    /// elsewhere is not brought up to date where it was.
     private func nextStale() -> Int? {
         guard let map, !isShutDown, !isEnding else { return nil }
         return stores.indices.first { peer in
-            (notHealedBefore[peer] ?? .zero) <= world.now
-                && map.entries.contains { $0.state != .inSync && map.osts[$0.ost].store == stores[peer] }
+            guard (notHealedBefore[peer] ?? .zero) <= world.now, let ost = map.index(of: stores[peer]) else { return false }
+            if map.moves.contains(where: { $0.entry.ost == ost }) { return true }
+            return map.entries.indices.contains { index in
+                guard map.entries[index].ost == ost, map.entries[index].state != .inSync else { return false }
+                return map.move(in: index / map.membersPerPlacement)?.member != index % map.membersPerPlacement
+            }
         }
     }
 
@@ -107,7 +167,10 @@ extension Volume {
         let losses = engine.losses
         apply(map)
         let number = map.object.map
-        guard map.entries.contains(where: { $0.state == .filling && $0.changed == number && map.osts[$0.ost].store == store }) else {
+        let isBegun = (map.entries + map.moves.map(\.entry)).contains {
+            $0.state == .filling && $0.changed == number && map.osts[$0.ost].store == store
+        }
+        guard isBegun else {
             throw Failure(.closed, "another change of the map came first")
         }
         do throws(Failure) {
@@ -121,6 +184,8 @@ extension Volume {
             // What was copied, or written to both, is not what the source has any more.
             if engine.losses > losses { throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile") }
             apply(try await mdt.inSync(store, number: number, deadline: world.now + Volume.askDeadline))
+            // Until all know it, nobody may be told that this is done: whoever closes the volume then leaves that to the next open.
+            while engine.isMapPending, !isShutDown, !engine.isDead, !isEnding { await operations.sleep(.milliseconds(5)) }
             return pages.count
         } catch {
             // A member that stays filling gets every write and is of no use.
@@ -143,26 +208,34 @@ extension Volume {
     private func changedPages(_ peer: Int, _ target: Inquiry, above base: Version) async throws(Failure) -> Set<PageKey> {
         guard let map, let own = map.index(of: stores[peer]) else { return [] }
         var pages = Set<PageKey>()
-        func add(_ found: [ChangedPage]) {
+        // Of a member that moves there it has nothing, whatever its base says of the others. Nor is a base kept for it.
+        let moves = map.moves.contains { $0.entry.ost == own }
+        let seats = (0..<map.placementCount).map { map.unsynced(on: own, in: $0) }
+        func add(_ found: [ChangedPage], ofMoves: Bool) {
             for page in found {
                 let placement = map.placement(ofChunk: UInt64(page.part.chunk))
-                // Where it is the last one in sync nothing is to be brought to it.
-                let member = (0..<map.membersPerPlacement).first { map[placement, $0].ost == own && map[placement, $0].state != .inSync }
-                guard let member else { continue }
-                pages.insert(PageKey(chunk: page.part.chunk, page: page.page, member: UInt16(member)))
+                guard let seat = seats[placement], seat.isMove == ofMoves else { continue }
+                pages.insert(PageKey(chunk: page.part.chunk, page: page.page, member: UInt16(seat.member), incarnation: seat.incarnation))
             }
         }
-        add(try await target.changed(above: base))
+        func add(of inquiry: Inquiry) async throws(Failure) {
+            if map.entries.contains(where: { $0.ost == own && $0.state != .inSync }) {
+                add(try await inquiry.changed(above: base), ofMoves: false)
+            }
+            guard moves else { return }
+            add(try await inquiry.changed(above: mutated(.movesFromBase) ? base : .zero), ofMoves: true)
+        }
+        try await add(of: target)
         var asked = Set<Identifier>()
         for other in stores.indices where other != peer && engine.isAttached(other) {
             let source = try await Inquiry.open(self, links[other].endpoints, stores[other])
             defer { source.close() }
-            add(try await source.changed(above: base))
+            try await add(of: source)
             asked.insert(stores[other])
         }
         for placement in 0..<map.placementCount {
             let members = 0..<map.membersPerPlacement
-            guard members.contains(where: { map[placement, $0].ost == own && map[placement, $0].state != .inSync }) else { continue }
+            guard seats[placement] != nil else { continue }
             guard members.contains(where: { map[placement, $0].state == .inSync && asked.contains(map.ost(placement, $0).store) }) else {
                 throw Failure(.unavailable, "no member in sync of placement \(placement) could be asked what changed")
             }
@@ -254,7 +327,7 @@ extension Volume {
             source = try await inquiry.checks(key, member: member, map[placement, member].incarnation, count)
         }
         guard let source else { throw Failure(.unavailable, "no member in sync of placement \(placement) can be asked") }
-        let have = try await target.checks(key, member: Int(key.member), map[placement, Int(key.member)].incarnation, count)
+        let have = try await target.checks(key, member: Int(key.member), key.incarnation, count)
         var runs: [Range<Int>] = []
         for block in 0..<min(count, source.count, have.count) {
             let isEqual = source[block].check == have[block].check && (source[block].state == .lost) == (have[block].state == .lost)
@@ -274,6 +347,14 @@ extension VolumeMap {
         guard let index = index(of: store) else { return false }
         return entries.contains { $0.ost == index && $0.state == .inSync }
     }
+
+    /// What an OST has of a placement that is not in sync there: which member, and under which incarnation. Where it is the last one in
+    /// sync nothing is to be brought to it.
+    fileprivate func unsynced(on ost: Int, in placement: Int) -> (member: Int, incarnation: UInt64, isMove: Bool)? {
+        if let move = move(in: placement), move.entry.ost == ost { return (move.member, move.entry.incarnation, true) }
+        let member = (0..<membersPerPlacement).first { self[placement, $0].ost == ost && self[placement, $0].state != .inSync }
+        return member.map { ($0, self[placement, $0].incarnation, false) }
+    }
 }
 
 /// A page of a part that is to be looked at, on the member that is filled.
@@ -281,6 +362,7 @@ struct PageKey: Hashable, Comparable {
     var chunk: UInt32
     var page: UInt32
     var member: UInt16
+    var incarnation: UInt64
 
     static func < (left: PageKey, right: PageKey) -> Bool { (left.chunk, left.page) < (right.chunk, right.page) }
 }

@@ -44,6 +44,10 @@ public final class Volume: CompletionSink {
     var resyncs: [Int: Resync] = [:]
     /// When to try again with an OST that could not be brought up to date.
     var notHealedBefore: [Int: Instant] = [:]
+    /// Until when members move to other OSTs than these, which had no space for them.
+    var refusedUntil: [Int: Instant] = [:]
+    /// When to ask again where members could move to.
+    var notMovedBefore = Instant.zero
     /// Continuations of the asynchronous convenience calls; tags of `Volume.waiterTag` index them.
     var waiters: [UnsafeContinuation<Status, Never>?] = []
     var freeWaiters: [Int] = []

@@ -235,13 +235,13 @@ public class ClusterRun {
     }
 
     /// Reads everything on a disk whose daemon has stopped.
-    func verifyDisk(of host: SimHost, mayBeDamaged: Bool) {
+    func verifyDisk(of host: SimHost, path: String = OSTProcess.path, mayBeDamaged: Bool) {
         let world = host.start("verify")
         var isDone = false
         world.spawn { [unowned self] in
             do throws(Failure) {
-                let opened = try world.openDisk(OSTProcess.path, .readOnly)
-                let report = try await StoreVerifier.verify(Operations(world), disk: opened, path: OSTProcess.path)
+                let opened = try world.openDisk(path, .readOnly)
+                let report = try await StoreVerifier.verify(Operations(world), disk: opened, path: path)
                 if !mayBeDamaged, !report.damaged.isEmpty { self.report("blocks of \(host.name) are damaged: \(report.damaged)") }
             } catch { self.report("the store of \(host.name) cannot be verified: \(error.detail)") }
             isDone = true

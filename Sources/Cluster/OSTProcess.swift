@@ -10,6 +10,8 @@ import Wire
 /// The daemon, as its executable builds it: a store on a disk, and the shipping server on top.
 final class OSTProcess {
     static let path = "/disk"
+    /// Where the store is: another one on a machine that has lost its disk.
+    let path: String
     static let cluster = Identifier(high: 1, low: 1)
 
     /// Behind the superblocks and the log: where damage meets data.
@@ -29,7 +31,8 @@ final class OSTProcess {
     private var isStopping = false
 
     /// `servers` are the metadata servers where it registers.
-    init(_ run: ClusterRun, _ host: SimHost, _ endpoint: Endpoint, servers: [Endpoint] = []) {
+    init(_ run: ClusterRun, _ host: SimHost, _ endpoint: Endpoint, servers: [Endpoint] = [], path: String = OSTProcess.path) {
+        self.path = path
         self.run = run
         self.endpoint = endpoint
         self.servers = servers
@@ -45,7 +48,6 @@ final class OSTProcess {
 
     private func serve(format: Bool) async throws(Failure) {
         let operations = Operations(world)
-        let path = OSTProcess.path
         let options = run.options.store
         let disk = try world.openDisk(path, .readWrite)
         self.disk = disk
@@ -53,7 +55,7 @@ final class OSTProcess {
         let store = try await StoreFile.load(operations, disk: disk, path: path, options: options)
         let found = StoreMark.allCases.filter { store.marks.contains($0) }.map { "\($0)" }.joined(separator: " ")
         world.log(.info, "store loaded", [LogField("boot", store.boot), LogField("found", found)])
-        let made = try OSTServer(world: world, disk: disk, store: store, configuration: run.options.ost) { () throws(Failure) in
+        let made = try OSTServer(world: world, disk: disk, store: store, configuration: run.options.ost) { [path] () throws(Failure) in
             try await StoreFile.load(operations, disk: disk, path: path, options: options, afterFailure: true)
         }
         server = made

@@ -73,7 +73,7 @@ extension MDTServer {
     }
 
     /// Calls all of them at once; those that failed, in the order of their stores.
-    private func callAll(
+    func callAll(
         _ stores: [Identifier], for volume: Identifier, _ deadline: Instant,
         _ body: @escaping (Identifier, OSTCatalogue) async throws(Failure) -> Void
     ) async -> (done: Set<Identifier>, failures: [Failure]) {
@@ -98,11 +98,7 @@ extension MDTServer {
 
     /// On all OSTs; what went wrong first, if anything did. What was made stays for whoever undoes it.
     func makeObjects(_ volume: VolumeRecord, _ deadline: Instant) async -> Failure? {
-        var object = volume.object
-        object.name = "\(volume.id)"
-        object.generation = 0
-        object.map = 0
-        let wanted = object
+        let wanted = volume.newObject
         let map: VolumeMap
         do throws(Failure) { map = try await self.map(of: volume) } catch { return error }
         let (_, failures) = await callAll(volume.stores, for: volume.id, deadline) { _, ost throws(Failure) in
@@ -131,7 +127,7 @@ extension MDTServer {
             let (done, failures) = await callAll([store], for: volume.id, deadline, remove)
             gone = done
             failure = failures.first ?? failure
-            if failures.first?.status == .busy, volume.unremoved == volume.stores { break }
+            if failures.first?.status == .busy, volume.unremoved == volume.everywhere { break }
         }
         let isOpen = gone.isEmpty && failure?.status == .busy
         if !isOpen {
@@ -211,11 +207,25 @@ extension MDTServer {
                 changing = try await catalogue.cancelResize(volume.id, number: volume.resizes)
             }
             let reachable = changing.unresized.map(\.store).filter(isAlive)
-            if reachable.isEmpty { return }
-            let failures = try await resizeObjects(&changing, on: reachable, deadline)
-            if let first = failures.first { throw first }
-            counters.workFinished += 1
+            if !reachable.isEmpty {
+                let failures = try await resizeObjects(&changing, on: reachable, deadline)
+                if let first = failures.first { throw first }
+                counters.workFinished += 1
+            }
+            try await tidy(changing, deadline)
         }
+    }
+}
+
+extension VolumeRecord {
+    /// As an OST gets it that has nothing of the volume yet.
+    var newObject: ObjectRecord {
+        var object = object
+        object.name = "\(id)"
+        object.bytes = objectBytes
+        object.generation = 0
+        object.map = 0
+        return object
     }
 }
 

@@ -25,6 +25,7 @@ extension MDTServer {
             return answer
         case .volumeInSync:
             return MDTAnswer(header, try await endFill(try VolumeMembersRequest(decoding: body), number: header.argument))
+        case .volumeReplace: return MDTAnswer(header, try await replace(try VolumeMembersRequest(decoding: body), deadline))
         case .volumeMap:
             let (map, notes) = try await map(try VolumeMapRequest(decoding: body))
             var answer = MDTAnswer(header, map)
@@ -49,7 +50,10 @@ extension MDTServer {
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)
         case .ostList: return MDTAnswer(header, body: try await listOSTs(try OSTListRequest(decoding: body)).encoded)
         case .ostRemove:
-            try await remove(try OSTRemoveRequest(decoding: body), deadline)
+            try await remove(try OSTRemoveRequest(decoding: body), losesData: header.argument == 1, deadline)
+            return MDTAnswer(header)
+        case .ostDrain:
+            try await drain(try OSTRemoveRequest(decoding: body).store, header.argument == 1)
             return MDTAnswer(header)
         case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt, .read, .write, .flush,
             .writeZeroes, .discard, .mark,
@@ -129,7 +133,7 @@ extension MDTServer {
     }
 
     /// One that was heard of lately may be in a placement that is just being made.
-    private func remove(_ request: OSTRemoveRequest, _ deadline: Instant) async throws(Failure) {
+    private func remove(_ request: OSTRemoveRequest, losesData: Bool, _ deadline: Instant) async throws(Failure) {
         let store = request.store
         guard try await catalogue.osts([store])[store] != nil else { throw Failure(.notFound, "there is no OST \(store) in this cluster") }
         try await waitForOSTs(deadline)
@@ -140,9 +144,14 @@ extension MDTServer {
                 "OST \(store) was heard of \((world.now - known.at).milliseconds / 1000) s ago; stop it, wait until that is "
                     + "\(wait.milliseconds / 1000) s ago, and ask again")
         }
-        try await catalogue.remove(ost: store)
+        try await catalogue.remove(ost: store, losesData: losesData)
         heard[store] = nil
         world.log(.info, "OST removed", [LogField("store", store)])
+    }
+
+    private func drain(_ store: Identifier, _ isDrained: Bool) async throws(Failure) {
+        try await catalogue.setDrained(store, isDrained)
+        world.log(.info, isDrained ? "OST is to be emptied" : "OST is not to be emptied any more", [LogField("store", store)])
     }
 
     /// After a start the OSTs come back within a heartbeat. Until then nobody knows which of them are there.

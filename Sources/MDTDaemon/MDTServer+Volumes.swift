@@ -17,8 +17,10 @@ extension MDTServer {
             request.id == .zero ? try await catalogue.volume(named: request.name) : try await catalogue.volume(request.id)
         try volume.checkUsable()
         let hasWriter = try await hasWriter([volume.id]).contains(volume.id)
-        let notes = VolumeMapNotes(hasWriter: hasWriter, level: volume.level, unresized: volume.unresized.count)
-        return (try await map(of: volume), notes)
+        let osts = try await catalogue.osts(volume.stores)
+        let notes = VolumeMapNotes(
+            hasWriter: hasWriter, level: volume.level, unresized: volume.unresized.count, isMoveDue: isMoveDue(volume, osts))
+        return (volume.map(osts, incarnation: catalogue.incarnation), notes)
     }
 
     func list(_ request: NameRequest) async throws(Failure) -> VolumeListReply {
@@ -248,7 +250,7 @@ extension MDTServer {
         }
     }
 
-    private func inHand<Value>(_ volume: VolumeRecord, _ body: () async throws(Failure) -> Value) async throws(Failure) -> Value {
+    func inHand<Value>(_ volume: VolumeRecord, _ body: () async throws(Failure) -> Value) async throws(Failure) -> Value {
         guard let value = try await withHand(on: volume.id, body) else {
             throw Failure(.busy, "'\(volume.object.name)' is just being changed; try again in a moment")
         }

@@ -23,6 +23,8 @@ public final class MDTServer {
         public var ostDeadline = Limits.serverRequestDeadline
         /// For an OST that registers while it waits for the answer.
         public var adoptDeadline = Interval.seconds(3)
+        /// Members that are not in sync on an OST that was away for so long move to others; 0: never by themselves.
+        public var spareAfter = Limits.spareAfterDefault
 
         public init() {}
     }

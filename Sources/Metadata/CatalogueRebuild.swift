@@ -8,7 +8,9 @@ import Wire
 ///
 /// - Of each volume the record with the highest map number counts. An exclusion is stamped on every member that remains before anything is
 ///   acknowledged without the one excluded, so whichever of them is asked knows of it.
-/// - Every member that this record calls in sync must have been asked: one that was not may know of a later exclusion.
+/// - Every member that this record calls in sync or filling must have been asked, also in a place that it is moving to: one that was not
+///   may know of a later exclusion, or have become the one that counts. Whoever counts in the next map counts in this one, or is being
+///   filled in it; so from record to record somebody who is asked knows more, up to the last one.
 /// - Two records of one number say the same, or somebody has decided twice.
 /// - A member in sync has its object. One that has not was removed with the volume, or has lost it.
 ///
@@ -152,11 +154,15 @@ public struct CatalogueRebuild: Sendable {
     private func check(_ map: VolumeMap, _ found: [Found]) -> [String] {
         var problems: [String] = []
         for (index, ost) in map.osts.enumerated() where !lost.contains(ost.store) {
-            let count = map.entries.count { $0.ost == index && $0.state == .inSync }
+            let places = map.entries + (mutated(.rebuildsWithoutFilling) ? [] : map.moves.map(\.entry))
+            let mayCount: (MemberState) -> Bool = { $0 == .inSync || ($0 == .filling && !mutated(.rebuildsWithoutFilling)) }
+            let count = places.count { $0.ost == index && mayCount($0.state) }
             guard count > 0 else { continue }
+            let isInSync = places.contains { $0.ost == index && $0.state == .inSync }
+            let standing = "\(isInSync ? "in sync" : "being filled, or up to date since,") in \(count) placements"
             guard let scan = scans.first(where: { $0.hello.store == ost.store }) else {
                 problems.append(
-                    "store \(ost.store) is in sync in \(count) placements and was not asked; it was last at "
+                    "store \(ost.store) is \(standing) and was not asked; it was last at "
                         + "\(ost.endpoints.isEmpty ? "an address that nobody knows" : ost.endpoints.joined(separator: " "))"
                         + "\(ost.host.isEmpty ? "" : " on \(ost.host)"). Name its address with --ost; only if its disk is gone for "
                         + "good, name it with --lost")
@@ -164,7 +170,7 @@ public struct CatalogueRebuild: Sendable {
             }
             guard found.contains(where: { $0.scan.hello.store == ost.store }) else {
                 problems.append(
-                    "\(scan.name) is in sync in \(count) placements and has nothing of it: the volume was being removed, or that disk has "
+                    "\(scan.name) is \(standing) and has nothing of it: the volume was being removed, or that disk has "
                         + "lost it. If it was removed, leave it out with --without \(map.object.id)")
                 continue
             }
@@ -193,6 +199,10 @@ public struct CatalogueRebuild: Sendable {
             volume.entries[index].state = .stale
             volume.entries[index].changed = volume.object.map
         }
+        for index in volume.moves.indices where volume.moves[index].entry.state == .filling { volume.makeMoveStale(index) }
+        volume.strays = found.map(\.scan.hello.store).filter { !volume.stores.contains($0) }.map {
+            VolumeRecord.Stray(store: $0, since: volume.object.map)
+        }
         // Who has gone along with the last resize says so itself; who was not asked has not, as far as anybody knows.
         let done = Set(found.filter { $0.known.resizes >= map.resizes }.map(\.scan.hello.store))
         volume.unresized.removeAll { done.contains($0.store) }
@@ -212,7 +222,7 @@ public struct CatalogueRebuild: Sendable {
             notes.append("'\(name)' had members on stores that are lost: what only these knew is given up, acknowledged writes included")
         }
         for other in found where !volume.stores.contains(other.scan.hello.store) {
-            notes.append("\(other.scan.name) has an object of '\(name)', and is no member of it any more")
+            notes.append("\(other.scan.name) has an object of '\(name)', and is no member of it any more: the object will be removed there")
         }
         volumes.append(volume)
     }

@@ -26,7 +26,7 @@ extension ClusterCatalogue {
         }
     }
 
-    /// Whether an OST gets parts of new volumes.
+    /// Whether an OST gets no parts, and those that it has move to others.
     public func setDrained(_ store: Identifier, _ isDrained: Bool) async throws(Failure) {
         let key = CatalogueKeys.ost(store)
         try await transact { () throws(Failure) in
@@ -38,17 +38,19 @@ extension ClusterCatalogue {
         }
     }
 
-    /// Forgets an OST that keeps nothing. The caller knows that no volume is just being placed on it.
-    public func remove(ost store: Identifier) async throws(Failure) {
+    /// Forgets an OST that keeps nothing, or whatever it keeps: what only it has then cannot be reached until it registers again, and the
+    /// rest moves to others. The caller knows that no volume is just being placed on it.
+    public func remove(ost store: Identifier, losesData: Bool = false) async throws(Failure) {
         let key = CatalogueKeys.ost(store)
         try await transact { () throws(Failure) in
             guard let value = try await self.store.read(key) else { return .done(()) }
-            let held = try await held(by: store)
+            let held = losesData ? [] : try await held(by: store)
             guard held.isEmpty else {
                 let shown = held.prefix(8).joined(separator: ", ") + (held.count > 8 ? " and \(held.count - 8) more" : "")
                 throw Failure(
                     .busy,
-                    "OST \(store) keeps members of \(held.count) volumes: \(shown); remove these volumes first, members cannot be moved yet"
+                    "OST \(store) keeps members of \(held.count) volumes: \(shown); move them to other OSTs first: 'rawstor ost drain'. "
+                        + "What it has the last copy of moves only while it is there; to give that up, say --lose-data"
                 )
             }
             return .commit(MetaTransaction(if: [.unchanged(key, since: value)], [.delete(key)]), ())

@@ -21,13 +21,8 @@ extension ClusterCatalogue {
         if layout.kind == .erasure { throw Failure(.unsupported, "erasure coding is not supported yet; use replicas") }
         let floor = try VolumeRecord.check(floor: request.floor == 0 ? 1 : request.floor, members: members)
         let candidates = try await osts().map { record throws(Failure) in
-            var obstacle: Candidate.Obstacle?
-            if isFull(record.store) { obstacle = .full }
-            if record.isDrained { obstacle = .drained }
-            if !isAlive(record.store) { obstacle = .away }
-            return Candidate(
-                store: record.store, weight: record.registration.capacityBytes, domain: try FailureDomain(record.registration.domain),
-                obstacle: obstacle)
+            try record.candidate(
+                weight: record.registration.capacityBytes, isFull: isFull(record.store), isAlive: isAlive(record.store))
         }
         let now = world.wallClockMilliseconds
         let object = ObjectRecord(
@@ -49,13 +44,29 @@ extension ClusterCatalogue {
             object: object, level: request.level, floor: floor, belowFloor: request.belowFloor, maker: maker, placements: table)
     }
 
-    /// So that a map fits one volume record whatever its OSTs call themselves.
+    /// So that a map fits one volume record whatever its OSTs call themselves, also while members move to others.
     static func placementsMax(osts: Int, members: Int) -> Int {
         var count = Limits.placementsMax
-        while count > 1, VolumeMap.bytesMax(osts: min(osts, count * members), entries: count * members) > Limits.volumeRecordBytesMax {
-            count -= 1
+        // So many that none can move need no room for it.
+        let canMove = VolumeRecord.canMove(members: members)
+        func bytes() -> Int {
+            if !canMove { return VolumeMap.bytesMax(osts: min(osts, count * members), entries: count * members) }
+            return VolumeMap.bytesMax(
+                osts: min(osts, count * members) + Limits.movesStoresMax, entries: count * members, moves: min(count, Limits.movesMax))
         }
+        while count > 1, bytes() > Limits.volumeRecordBytesMax { count -= 1 }
         return count
+    }
+}
+
+extension OSTRecord {
+    /// As it is looked at when parts are placed.
+    public func candidate(weight: UInt64, isFull: Bool = false, isAlive: Bool) throws(Failure) -> Candidate {
+        var obstacle: Candidate.Obstacle?
+        if isFull { obstacle = .full }
+        if isDrained { obstacle = .drained }
+        if !isAlive { obstacle = .away }
+        return Candidate(store: store, weight: weight, domain: try FailureDomain(registration.domain), obstacle: obstacle)
     }
 }
 

@@ -9,6 +9,12 @@ extension MemoryMetaContents {
         let key = CatalogueKeys.volume(id)
         return try value(key).map { value throws(Failure) in try VolumeRecord(value, of: key) }
     }
+
+    /// An OST of it.
+    public func ost(_ store: Identifier) throws(Failure) -> OSTRecord? {
+        let key = CatalogueKeys.ost(store)
+        return try value(key).map { value throws(Failure) in try OSTRecord(value, of: key) }
+    }
 }
 
 extension ClusterCatalogue {
@@ -78,6 +84,22 @@ extension ClusterCatalogue {
     /// What is not said stays.
     public func set(_ id: Identifier, floor: Int?, belowFloor: BelowFloor?) async throws(Failure) -> VolumeRecord {
         try await change(id) { volume throws(Failure) in try volume.set(floor: floor, belowFloor: belowFloor) }
+    }
+
+    /// These stores are about to get the object.
+    public func expect(_ targets: [Identifier], for id: Identifier) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.expect(targets) }
+    }
+
+    public func move(
+        _ plan: VolumeRecord.MovePlan, of id: Identifier, ready: Set<Identifier>, generation: UInt64
+    ) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.move(plan, ready: ready, generation: generation) }
+    }
+
+    /// These stores have no object of it any more.
+    public func tidied(_ id: Identifier, _ gone: Set<Identifier>) async throws(Failure) {
+        _ = try await change(id) { volume throws(Failure) in volume.tidied(gone) }
     }
 
     /// The volumes behind a name, in the order of names; one that is being removed has none any more.

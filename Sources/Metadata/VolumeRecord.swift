@@ -12,6 +12,7 @@ import Wire
 /// - An object on an OST is at least as large as the volume, except on the OSTs in `unresized`.
 /// - A volume that is ready has all its objects; one that is being removed may be nowhere any more and never becomes ready again, unless
 ///   nothing of it has been removed.
+/// - A store in `strays` has no place in the table, and none that a member is moving to.
 public struct VolumeRecord: CatalogueValue {
     static let noun = "volume"
 
@@ -53,6 +54,9 @@ public struct VolumeRecord: CatalogueValue {
     /// In order; entries name them by their index.
     public var stores: [Identifier]
     public var entries: [MemberEntry]
+    /// Members on their way to other OSTs, in the order of placements: see VolumeRecord+Moves.swift.
+    public var moves: [MemberMove]
+    public var strays: [Stray]
 
     public init(
         object: ObjectRecord, level: SpreadLevel, floor: Int, belowFloor: BelowFloor = .wait, maker: Identifier,
@@ -72,6 +76,8 @@ public struct VolumeRecord: CatalogueValue {
         unresized = []
         unremoved = []
         bases = []
+        moves = []
+        strays = []
         let stores = Set(placements.joined()).sorted()
         self.stores = stores
         entries = placements.joined().map { store in
@@ -85,13 +91,18 @@ public struct VolumeRecord: CatalogueValue {
     public var placementCount: Int { entries.count / members }
 
     /// Whether objects are still to be made, removed or resized.
-    public var hasWork: Bool { state != .ready || !unresized.isEmpty }
+    public var hasWork: Bool { state != .ready || !unresized.isEmpty || !strays.isEmpty }
+
+    /// Every store that may have the object.
+    public var everywhere: [Identifier] { stores + strays.map(\.store) }
 
     /// Members in sync without which a placement has lost data.
     public var inSyncNeeded: Int { object.layout.kind == .replicas ? 1 : Int(object.layout.dataMembers) }
 
     /// Stores that have a member that writes go to.
-    public var storesInUse: Set<Identifier> { Set(entries.lazy.filter { $0.state != .stale }.map { stores[$0.ost] }) }
+    public var storesInUse: Set<Identifier> {
+        Set((entries + moves.map(\.entry)).lazy.filter { $0.state != .stale }.map { stores[$0.ost] })
+    }
 
     /// Members in sync of the placement that has the fewest.
     public var inSyncMin: Int { inSyncMin { _ in true } }
@@ -114,7 +125,7 @@ public struct VolumeRecord: CatalogueValue {
 
     public func count(_ state: MemberState) -> Int { entries.count { $0.state == state } }
 
-    private func inSync(in placement: Int) -> Int {
+    func inSync(in placement: Int) -> Int {
         entries[placement * members..<(placement + 1) * members].count { $0.state == .inSync }
     }
 
@@ -133,7 +144,7 @@ public struct VolumeRecord: CatalogueValue {
             },
             membersPerPlacement: members, entries: entries, incarnation: incarnation, level: level, objectBytes: objectBytes,
             resizes: resizes, unresized: unresized.map { VolumeMap.Unresized(ost: index($0.store), cut: $0.cut) },
-            bases: bases.map { VolumeMap.FillBase(ost: index($0.store), version: $0.version) })
+            bases: bases.map { VolumeMap.FillBase(ost: index($0.store), version: $0.version) }, moves: moves)
     }
 
     /// As a volume record has it. What is not in there is not needed: nobody makes or removes its objects.
@@ -153,6 +164,8 @@ public struct VolumeRecord: CatalogueValue {
         bases = map.bases.map { FillBase(store: store($0.ost), version: $0.version) }
         stores = map.osts.map(\.store)
         entries = map.entries
+        moves = map.moves
+        strays = []
     }
 
     /// `isHeard`: whether a store shows that it is there.
@@ -197,9 +210,12 @@ public struct VolumeRecord: CatalogueValue {
         if self.nonce == nonce { return false }
         self.nonce = nonce
         object.generation += 1
-        guard entries.contains(where: { $0.state == .filling }) else { return true }
+        guard entries.contains(where: { $0.state == .filling }) || moves.contains(where: { $0.entry.state == .filling }) else {
+            return true
+        }
         object.map += 1
         for index in entries.indices where entries[index].state == .filling { makeStale(index) }
+        for index in moves.indices where moves[index].entry.state == .filling { makeMoveStale(index) }
         return true
     }
 
@@ -237,7 +253,8 @@ public struct VolumeRecord: CatalogueValue {
                 leaving.append(index)
             }
         }
-        if leaving.isEmpty {
+        let interrupted = moves.indices.filter { moves[$0].entry.state == .filling && excluded.contains(stores[moves[$0].entry.ost]) }
+        if leaving.isEmpty, interrupted.isEmpty {
             // Asked again after an answer was lost.
             if wanted.isEmpty || entries.indices.contains(where: { entries[$0].state == .stale && isOn($0) }) { return false }
             throw Failure(
@@ -248,6 +265,7 @@ public struct VolumeRecord: CatalogueValue {
         }
         object.map += 1
         for index in leaving { makeStale(index) }
+        for index in interrupted { makeMoveStale(index) }
         for ost in Set(leaving.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost], at: milliseconds) }
         return true
     }
@@ -269,13 +287,20 @@ public struct VolumeRecord: CatalogueValue {
         try check(generation: generation)
         // Those of an attempt that came to nothing begin anew with the others.
         let joining = entries.indices.filter { entries[$0].state != .inSync && filled.contains(stores[entries[$0].ost]) }
-        if joining.isEmpty { return false }
+        let moving = moves.indices.filter { filled.contains(stores[moves[$0].entry.ost]) }
+        if joining.isEmpty, moving.isEmpty { return false }
         object.map += 1
         for index in joining {
             entries[index].state = .filling
             entries[index].changed = object.map
         }
-        for store in filled.sorted() where stores.contains(store) { lower(base, of: store, at: milliseconds) }
+        for index in moving {
+            moves[index].entry.state = .filling
+            moves[index].entry.changed = object.map
+        }
+        if mutated(.movesBeforeFilled) { replaceEarly(moving.map { moves[$0] }) }
+        // What moves there has nothing yet, whatever that OST has besides.
+        for ost in Set(joining.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost], at: milliseconds) }
         return true
     }
 
@@ -285,12 +310,17 @@ public struct VolumeRecord: CatalogueValue {
         let done = entries.indices.filter {
             entries[$0].state == .filling && entries[$0].changed == number && filled.contains(stores[entries[$0].ost])
         }
-        if done.isEmpty { return false }
+        let arrived = moves.filter {
+            $0.entry.state == .filling && $0.entry.changed == number && filled.contains(stores[$0.entry.ost])
+        }
+        if done.isEmpty, arrived.isEmpty { return false }
         object.map += 1
         for index in done {
             entries[index].state = .inSync
             entries[index].changed = object.map
         }
+        for move in arrived { arrive(move) }
+        relist()
         bases.removeAll { base in filled.contains(base.store) && !entries.contains { $0.state != .inSync && stores[$0.ost] == base.store } }
         return true
     }
@@ -338,14 +368,14 @@ public struct VolumeRecord: CatalogueValue {
     mutating func beginRemoval() -> Bool {
         guard state != .removing else { return false }
         state = .removing
-        unremoved = stores
+        unremoved = everywhere
         unresized = []
         return true
     }
 
     /// Nothing of it was removed after all.
     mutating func cancelRemoval() -> Bool {
-        guard state == .removing, unremoved == stores else { return false }
+        guard state == .removing, unremoved == everywhere else { return false }
         state = .ready
         unremoved = []
         return true
@@ -437,12 +467,8 @@ extension VolumeRecord {
             body.put(base.sinceMilliseconds)
         }
         body.put(UInt32(entries.count))
-        for entry in entries {
-            body.put(UInt16(entry.ost))
-            body.put(entry.state.rawValue)
-            body.put(entry.changed)
-            body.put(entry.incarnation)
-        }
+        for entry in entries { body.put(entry) }
+        encodeMoves(to: &body)
     }
 
     init(fields body: inout BodyReader) throws(Failure) {
@@ -486,13 +512,8 @@ extension VolumeRecord {
                     sinceMilliseconds: try body.get(UInt64.self)))
         }
         entries = []
-        for _ in 0..<Int(try body.get(UInt32.self)) {
-            let ost = Int(try body.get(UInt16.self))
-            let state = try body.get(UInt8.self)
-            guard let state = MemberState(rawValue: state) else { throw Failure(.malformed, "member state \(state) is unknown") }
-            entries.append(
-                MemberEntry(ost: ost, state: state, changed: try body.get(UInt64.self), incarnation: try body.get(UInt64.self)))
-        }
+        for _ in 0..<Int(try body.get(UInt32.self)) { entries.append(try body.getMemberEntry()) }
+        (moves, strays) = try VolumeRecord.decodeMoves(from: &body)
         try checkInvariants()
     }
 
@@ -503,7 +524,8 @@ extension VolumeRecord {
         for placement in 0..<placementCount where inSync(in: placement) < inSyncNeeded {
             throw Failure(.malformed, "placement \(placement) has no member in sync")
         }
-        guard entries.allSatisfy({ $0.changed <= object.map && $0.incarnation <= object.map }) else {
+        try checkMoves()
+        guard (entries + moves.map(\.entry)).allSatisfy({ $0.changed <= object.map && $0.incarnation <= object.map }) else {
             throw Failure(.malformed, "a member changed after map number \(object.map)")
         }
         guard objectBytes >= object.bytes else {

@@ -24,8 +24,8 @@ extension OSTEngine {
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-                .volumeInSync, .volumeSet, .volumeHealth,
-                .ostRegister, .ostList, .ostRemove:
+                .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+                .ostRegister, .ostList, .ostRemove, .ostDrain:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

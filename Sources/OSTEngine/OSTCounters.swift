@@ -33,9 +33,9 @@ public struct OSTCounters: Sendable {
             break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove:
+            .ostList, .ostRemove, .ostDrain:
             break
         }
     }

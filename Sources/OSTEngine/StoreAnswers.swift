@@ -28,8 +28,8 @@ extension OSTEngine {
         case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd, .adopt: finishControl(slot, status)
         case .hello, .close, .stat, .list, .statistics, .ping, .volumeRecord, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
             .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill, .volumeInSync,
-            .volumeSet, .volumeHealth,
-            .ostRegister, .ostList, .ostRemove:
+            .volumeSet, .volumeHealth, .volumeReplace,
+            .ostRegister, .ostList, .ostRemove, .ostDrain:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

@@ -57,12 +57,14 @@ public struct PlacementChoice: Sendable {
     }
 
     /// The OST that takes the place of member `lost` of placement `number`: by weight among all that are in none of the domains of the
-    /// members that remain. The one that was lost is not asked, even if it is back.
-    public func spare(for placement: [Identifier], number: Int, lost: Int, of candidates: [Candidate]) throws(Failure) -> Identifier {
+    /// members that remain. The one that was lost is not asked, even if it is back. Members on stores in `leaving` do not remain.
+    public func spare(
+        for placement: [Identifier], number: Int, lost: Int, of candidates: [Candidate], leaving: Set<Identifier> = []
+    ) throws(Failure) -> Identifier {
         invariant(placement.count == members && placement.indices.contains(lost), "member \(lost) of \(placement), which has \(members)")
         let domains = try grouped(candidates)
         var taken: Set<String> = []
-        for (index, store) in placement.enumerated() where index != lost {
+        for (index, store) in placement.enumerated() where index != lost && !leaving.contains(store) {
             guard let name = domains.name(of: store) else {
                 throw Failure(
                     .invalidArgument,
@@ -71,7 +73,7 @@ public struct PlacementChoice: Sendable {
             taken.insert(name)
         }
         let draw = Rendezvous(volume: volume, placement: number, end: .spare)
-        let choices = domains.usable.filter { !taken.contains($0.name) }.flatMap(\.usable).filter { $0.store != placement[lost] }
+        let choices = domains.usable.filter { !taken.contains($0.name) }.flatMap(\.usable).filter { !placement.contains($0.store) }
         let arrivals = choices.map { (time: draw.arrival(of: $0.store) / Double($0.weight), store: $0.store) }
         guard let first = arrivals.min(by: { $0.time < $1.time }) else {
             let names = domains.usable.map(\.name).filter(taken.contains)

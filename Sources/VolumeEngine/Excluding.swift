@@ -25,6 +25,16 @@ extension VolumeEngine {
         exclusionCheckAt = min(exclusionCheckAt, max(now, peers.at(peer).pointee.detachedAt + VolumeEngine.graceWithout))
     }
 
+    /// Those that have been gone for so long are missed also where nothing waits for them: a member that is not there must not count as a
+    /// copy for ever, only because nobody writes.
+    public mutating func missAbsent(for time: Interval) {
+        guard isWritable, !isDead else { return }
+        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .detached {
+            if now - peers.at(peer).pointee.detachedAt >= time { want(peer) }
+        }
+        settle()
+    }
+
     /// Its state may be lost: it has come back after a loss of power, with acknowledged writes that were not durable.
     mutating func taint(_ peer: Int) {
         marks.hit(.excludedAfterPowerLoss)
@@ -79,6 +89,9 @@ extension VolumeEngine {
         tableNext == nil && peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached
     }
 
+    /// Whether not all have been told the newest map yet.
+    public var isMapPending: Bool { tableNext != nil }
+
     public func isAttached(_ peer: Int) -> Bool { peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached }
 
     /// Whether the owner shall keep a connection to this peer.
@@ -109,7 +122,9 @@ extension VolumeEngine {
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
     public mutating func mapChanged(_ new: MemberTable, bytes: UInt64? = nil) {
         if let bytes, objectBytes > 0 { changeSize(bytes) }
-        invariant(new.peerCount == table.peerCount, "a map of \(new.peerCount) peers for a volume of \(table.peerCount)")
+        invariant(
+            new.placementCount == table.placementCount, "a map of \(new.placementCount) placements, before of \(table.placementCount)")
+        while peers.count < new.peerCount { peers.append(now: now) }
         isMapWanted = false
         for peer in 0..<peers.count { peers.at(peer).pointee.isExclusionAsked = false }
         guard new.number > mapNumber else {
@@ -150,8 +165,7 @@ extension VolumeEngine {
         }
         marks.hit(.stamped)
         tableNext = nil
-        table = new
-        rows.update(new, at: now)
+        changeSeats(to: new)
         floorChanged()
         for peer in 0..<peers.count {
             let state = peers.at(peer)
@@ -193,8 +207,8 @@ extension VolumeEngine {
         for index in 0..<state.pointee.requests.capacity {
             let request = state.pointee.requests.at(index)
             guard request.pointee.state != .free, request.pointee.part != SlotList.none, request.pointee.opcode != .flush else { continue }
-            let member = rows.range(ofChunk: parts.at(request.pointee.part).pointee.block >> chunkShift).lowerBound
-            if rows.members[member + Int(request.pointee.member)].state == .stale { requestEnded(peer, index) }
+            let row = rows.range(ofChunk: parts.at(request.pointee.part).pointee.block >> chunkShift)
+            if !rows.takesWrites(peer, in: row) { requestEnded(peer, index) }
         }
     }
 

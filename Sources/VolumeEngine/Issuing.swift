@@ -139,6 +139,8 @@ extension VolumeEngine {
         slot.pointee.requests += 1
         slot.pointee.sent |= 1 << UInt64(position)
         peers.at(peer).pointee.requests.at(request).pointee.member = UInt16(truncatingIfNeeded: position)
+        peers.at(peer).pointee.requests.at(request).pointee.number = rows.members[member].number
+        peers.at(peer).pointee.requests.at(request).pointee.incarnation = rows.members[member].incarnation
         peers.at(peer).pointee.requests.at(request).pointee.isDurable = slot.pointee.isDurable
         transmit(peer, request)
     }
@@ -345,10 +347,9 @@ extension VolumeEngine {
             header.sequence = piece.pointee.sequence
             if piece.pointee.purpose == .rewriteWrite { header.flags.insert(.rewrite) }
             if slot.pointee.opcode != .flush {
-                let members = rows.range(ofChunk: piece.pointee.block >> chunkShift)
                 header.part = PartAddress(
-                    chunk: UInt32(truncatingIfNeeded: piece.pointee.block >> chunkShift), member: slot.pointee.member,
-                    incarnation: rows.members[members.lowerBound + Int(slot.pointee.member)].incarnation)
+                    chunk: UInt32(truncatingIfNeeded: piece.pointee.block >> chunkShift), member: slot.pointee.number,
+                    incarnation: slot.pointee.incarnation)
                 header.firstBlock = UInt32(truncatingIfNeeded: piece.pointee.block & (1 << chunkShift - 1))
                 header.blockCount = UInt32(truncatingIfNeeded: piece.pointee.blockCount)
                 if piece.pointee.isLost { header.flags.insert(.lost) }

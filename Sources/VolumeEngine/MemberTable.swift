@@ -2,6 +2,9 @@ import Base
 
 /// Who keeps what, as the engine needs it: for each placement its members, each with the peer that keeps it and its state. Chunk i uses
 /// placement i mod their number.
+///
+/// While members move to other OSTs every row has one seat more: that of the member that moves, where it is going to. It is never in sync
+/// there: with that it takes its old seat. In rows without one the seat is empty, which is the same as stale.
 public struct MemberTable: Hashable, Sendable {
     public enum State: UInt8, Hashable, Sendable {
         case inSync
@@ -16,12 +19,19 @@ public struct MemberTable: Hashable, Sendable {
         public var peer: Int
         public var state: State
         public var incarnation: UInt64
+        /// Which member of its placement it is, for the address of its parts: in its old seat and in the one that it moves to.
+        public var number: UInt16
 
-        public init(peer: Int, state: State = .inSync, incarnation: UInt64 = 0) {
+        /// Without a number: the one of its seat.
+        public init(peer: Int, state: State = .inSync, incarnation: UInt64 = 0, number: UInt16 = .max) {
             self.peer = peer
             self.state = state
             self.incarnation = incarnation
+            self.number = number
         }
+
+        /// A seat that nobody has.
+        public static let nobody = Member(peer: 0, state: .stale)
 
         /// Whether it takes part in writes and flushes.
         @inlinable
@@ -31,6 +41,7 @@ public struct MemberTable: Hashable, Sendable {
     /// The map number.
     public var number: UInt64
     public var peerCount: Int
+    /// Seats of each row.
     public var membersPerPlacement: Int
     /// The fewest members in sync with which writes of a placement go on.
     public var floor: Int
@@ -56,6 +67,9 @@ public struct MemberTable: Hashable, Sendable {
         self.floorPatience = floorPatience
         self.members = members
         self.record = record
+        for index in members.indices where members[index].number == .max {
+            self.members[index].number = UInt16(truncatingIfNeeded: index % membersPerPlacement)
+        }
     }
 
     public var placementCount: Int { members.count / membersPerPlacement }
@@ -96,7 +110,7 @@ public struct MemberTable: Hashable, Sendable {
 struct MemberRows: ~Copyable {
     let members: UnsafeMutablePointer<MemberTable.Member>
     let count: Int
-    /// Members of a placement.
+    /// Seats of a placement.
     let width: Int
     let placementCount: Int
     private(set) var floorPatience: Interval?
@@ -121,10 +135,18 @@ struct MemberRows: ~Copyable {
         belowFloor.deallocate()
     }
 
-    mutating func update(_ table: MemberTable, at now: Instant) {
-        invariant(table.members.count == count && table.membersPerPlacement == width, "a map changes its states, not its form")
-        for index in 0..<count { members[index] = table.members[index] }
-        measureFloor(table, at: now)
+    /// Those of the table that comes after this one. What lasted goes on.
+    func followed(by table: MemberTable, at now: Instant) -> MemberRows {
+        var next = MemberRows(table)
+        for placement in 0..<placementCount { next.belowFloor[placement] = belowFloor[placement] }
+        next.measureFloor(table, at: now)
+        return next
+    }
+
+    /// Whether a peer takes writes in this row; it has one seat there at most that does.
+    func takesWrites(_ peer: Int, in row: Range<Int>) -> Bool {
+        for member in row where members[member].peer == peer && members[member].takesWrites { return true }
+        return false
     }
 
     private mutating func measureFloor(_ table: MemberTable, at now: Instant) {

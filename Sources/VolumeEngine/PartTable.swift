@@ -68,9 +68,9 @@ extension Opcode {
             .mark, .stamp, .doubts,
             .changed, .checks, .fillBegin, .fillEnd, .fillPage, .event,
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove:
+            .ostList, .ostRemove, .ostDrain:
             false
         }
     }

@@ -157,15 +157,25 @@ struct Peer: ~Copyable {
     }
 }
 
-/// The OSTs of a volume, in memory that does not move.
+/// The OSTs of a volume, in memory that does not move. Members may move to more of them; none is ever taken out.
 struct PeerTable: ~Copyable {
     private let peers: UnsafeMutablePointer<Peer>
-    let count: Int
+    private let capacity: Int
+    private(set) var count: Int
 
-    init(count: Int) {
-        peers = .allocate(capacity: count)
+    /// Memory beyond `count` is asked for and not touched.
+    init(count: Int, capacity: Int) {
+        peers = .allocate(capacity: capacity)
         for index in 0..<count { (peers + index).initialize(to: Peer()) }
         self.count = count
+        self.capacity = capacity
+    }
+
+    mutating func append(now: Instant) {
+        invariant(count < capacity, "a volume of \(count) OSTs gets one more")
+        (peers + count).initialize(to: Peer())
+        peers[count].detachedAt = now
+        count += 1
     }
 
     deinit {

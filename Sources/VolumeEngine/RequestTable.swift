@@ -41,8 +41,11 @@ struct RequestSlot {
     /// Raised with every use of the slot, so that a request number names one request.
     var serial: UInt32 = 0
     var part = SlotList.none
-    /// Position in the placement.
+    /// Seat in the row of its placement.
     var member: UInt16 = 0
+    /// Of the parts that it is about: a map may give the seat to another member while the request is under way.
+    var number: UInt16 = 0
+    var incarnation: UInt64 = 0
 
     /// Whether memory of the user or a bounce block is in the hands of the kernel.
     var isPinned: Bool { isReceiving || (isSending && opcode == .write) }

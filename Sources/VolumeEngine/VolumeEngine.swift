@@ -77,12 +77,14 @@ public struct VolumeEngine: ~Copyable {
         rows = MemberRows(table)
         mapNumber = table.number
         let partCount = Limits.partsPerVolumeMax
-        peers = PeerTable(count: table.peerCount)
+        // One that keeps a volume whole, without a metadata server, is the only one for ever.
+        let peersMax = table.number == 0 ? table.peerCount : max(table.peerCount, Limits.peersPerVolumeMax)
+        peers = PeerTable(count: table.peerCount, capacity: peersMax)
         operations = OperationTable(capacity: slots)
         parts = PartTable(capacity: partCount)
         overlaps = OverlapTable(capacity: slots)
         ready = SlotList(capacity: slots)
-        resending = SlotList(capacity: table.peerCount)
+        resending = SlotList(capacity: peersMax)
         retries = SlotList(capacity: partCount)
         stalled = SlotList(capacity: slots)
         order = WriteOrder(capacity: partCount)

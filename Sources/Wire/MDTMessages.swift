@@ -30,6 +30,22 @@ public struct MemberEntry: Hashable, Sendable {
     }
 }
 
+/// A member on its way to another OST: the place that it will have there. Its place in the table counts until this one has everything, and
+/// then is given up for it, in one change of the map.
+public struct MemberMove: Hashable, Sendable {
+    public var placement: Int
+    /// Which of the placement's members.
+    public var member: Int
+    /// Stale or filling, never in sync. The incarnation tells its parts from whatever else that OST has, or had.
+    public var entry: MemberEntry
+
+    public init(placement: Int, member: Int, entry: MemberEntry) {
+        self.placement = placement
+        self.member = member
+        self.entry = entry
+    }
+}
+
 /// An OST that a map refers to, as it registered last.
 public struct OSTEntry: Hashable, Sendable {
     public var store: Identifier
@@ -58,7 +74,8 @@ public struct OSTEntry: Hashable, Sendable {
 /// can be rebuilt from the disks. Therefore the map says more than a client asks for: what the catalogue would lose otherwise.
 ///
 /// Invariants, which `check` holds and no body without them is read: every placement has as many members as the layout says, on as many
-/// different OSTs, each of which is listed; every listed one is used; and the whole fits the body of one frame.
+/// different OSTs, each of which is listed; of each placement at most one member moves, to an OST that has none of them; every listed OST
+/// is used; and the whole fits the body of one frame.
 public struct VolumeMap: Message {
     /// Its generation is the one granted to the last writer, its map number that of all the states below.
     public var object: ObjectRecord
@@ -79,6 +96,8 @@ public struct VolumeMap: Message {
     public var resizes: UInt64
     public var unresized: [Unresized]
     public var bases: [FillBase]
+    /// In the order of placements.
+    public var moves: [MemberMove]
 
     /// An OST whose object may have another size than `objectBytes`, and to which size that must be cut first.
     public struct Unresized: Hashable, Sendable {
@@ -107,7 +126,7 @@ public struct VolumeMap: Message {
     public init(
         object: ObjectRecord, floor: Int, belowFloor: BelowFloor = .wait, osts: [OSTEntry], membersPerPlacement: Int,
         entries: [MemberEntry], incarnation: UInt64 = 0, level: SpreadLevel = .host, objectBytes: UInt64? = nil, resizes: UInt64 = 0,
-        unresized: [Unresized] = [], bases: [FillBase] = []
+        unresized: [Unresized] = [], bases: [FillBase] = [], moves: [MemberMove] = []
     ) {
         self.object = object
         self.floor = floor
@@ -121,6 +140,7 @@ public struct VolumeMap: Message {
         self.resizes = resizes
         self.unresized = unresized
         self.bases = bases
+        self.moves = moves
     }
 
     public var placementCount: Int { entries.count / membersPerPlacement }
@@ -140,12 +160,22 @@ public struct VolumeMap: Message {
         (0..<membersPerPlacement).count { self[placement, $0].state == state }
     }
 
+    /// The member of a placement that is on its way to another OST.
+    public func move(in placement: Int) -> MemberMove? { moves.first { $0.placement == placement } }
+
+    /// Whether any place on this OST, also one that a member is moving to, is in a state like this.
+    public func has(_ isIt: (MemberState) -> Bool, on store: Identifier) -> Bool {
+        guard let index = index(of: store) else { return false }
+        return entries.contains { $0.ost == index && isIt($0.state) } || moves.contains { $0.entry.ost == index && isIt($0.entry.state) }
+    }
+
     /// Where in `osts` a store is listed.
     public func index(of store: Identifier) -> Int? { osts.firstIndex { $0.store == store } }
 
     /// What a map with so much in it takes at most, whatever its OSTs call themselves.
-    public static func bytesMax(osts: Int, entries: Int) -> Int {
-        recordBytesMax + 2 + 4 + 2 + osts * (OSTEntry.bytesMax + 10 + 18) + 2 + 2 + entries * entryBytes + 8 + 1 + 8 + 8 + 2 + 2
+    public static func bytesMax(osts: Int, entries: Int, moves: Int = 0) -> Int {
+        recordBytesMax + 2 + 4 + 2 + osts * (OSTEntry.bytesMax + 10 + 18) + 2 + 2 + entries * entryBytes + 8 + 1 + 8 + 8 + 2 + 2 + 2
+            + moves * (2 + 2 + entryBytes)
     }
 
     private static let recordBytesMax = 16 + 2 + Limits.nameBytesMax + 8 + 1 + 8 + 2 + 2 + 8 + 8 + 8
@@ -164,12 +194,7 @@ public struct VolumeMap: Message {
         }
         body.put(UInt16(membersPerPlacement))
         body.put(UInt16(placementCount))
-        for entry in entries {
-            body.put(UInt16(entry.ost))
-            body.put(entry.state.rawValue)
-            body.put(entry.changed)
-            body.put(entry.incarnation)
-        }
+        for entry in entries { body.put(entry) }
         body.put(incarnation)
         body.put(level.rawValue)
         body.put(objectBytes)
@@ -184,6 +209,12 @@ public struct VolumeMap: Message {
             body.put(UInt16(base.ost))
             body.put(base.version.generation)
             body.put(base.version.sequence)
+        }
+        body.put(UInt16(moves.count))
+        for move in moves {
+            body.put(UInt16(move.placement))
+            body.put(UInt16(move.member))
+            body.put(move.entry)
         }
     }
 
@@ -201,13 +232,7 @@ public struct VolumeMap: Message {
         membersPerPlacement = Int(try body.get(UInt16.self))
         let placements = Int(try body.get(UInt16.self))
         entries = []
-        for _ in 0..<placements * membersPerPlacement {
-            let ost = Int(try body.get(UInt16.self))
-            let state = try body.get(UInt8.self)
-            guard let state = MemberState(rawValue: state) else { throw Failure(.malformed, "member state \(state) is unknown") }
-            entries.append(
-                MemberEntry(ost: ost, state: state, changed: try body.get(UInt64.self), incarnation: try body.get(UInt64.self)))
-        }
+        for _ in 0..<placements * membersPerPlacement { entries.append(try body.getMemberEntry()) }
         incarnation = try body.get(UInt64.self)
         level = try body.getSpreadLevel()
         objectBytes = try body.get(UInt64.self)
@@ -221,6 +246,11 @@ public struct VolumeMap: Message {
             let ost = Int(try body.get(UInt16.self))
             bases.append(
                 FillBase(ost: ost, version: Version(generation: try body.get(UInt64.self), sequence: try body.get(UInt64.self))))
+        }
+        moves = []
+        for _ in 0..<Int(try body.get(UInt16.self)) {
+            let placement = Int(try body.get(UInt16.self))
+            moves.append(MemberMove(placement: placement, member: Int(try body.get(UInt16.self)), entry: try body.getMemberEntry()))
         }
         try check()
     }
@@ -247,6 +277,17 @@ public struct VolumeMap: Message {
                 taken.append(ost)
                 isUsed[ost] = true
             }
+        }
+        for (number, move) in moves.enumerated() {
+            guard move.placement < placementCount, move.member < members, move.entry.ost < osts.count, move.entry.state != .inSync,
+                number == 0 || moves[number - 1].placement < move.placement,
+                (0..<members).allSatisfy({ self[move.placement, $0].ost != move.entry.ost })
+            else {
+                throw Failure(
+                    .malformed,
+                    "member \(move.member) of placement \(move.placement) is moving to OST number \(move.entry.ost), which cannot be")
+            }
+            isUsed[move.entry.ost] = true
         }
         guard !isUsed.contains(false) else { throw Failure(.malformed, "a map lists an OST that keeps nothing of the volume") }
         guard Set(unresized.map(\.ost)).count == unresized.count, Set(bases.map(\.ost)).count == bases.count,
@@ -419,19 +460,26 @@ public struct VolumeMapNotes: Hashable, Sendable {
     public var level: SpreadLevel
     /// Objects on OSTs that have not learned the volume's size yet.
     public var unresized: Int
+    /// Some member should be on another OST: its writer asks for `volumeReplace`.
+    public var isMoveDue: Bool
 
-    public init(hasWriter: Bool, level: SpreadLevel, unresized: Int) {
+    public init(hasWriter: Bool, level: SpreadLevel, unresized: Int, isMoveDue: Bool = false) {
         self.hasWriter = hasWriter
         self.level = level
         self.unresized = unresized
+        self.isMoveDue = isMoveDue
     }
 
-    public var argument: UInt64 { (hasWriter ? 1 : 0) | UInt64(level.rawValue) << 8 | UInt64(UInt16(clamping: unresized)) << 16 }
+    public var argument: UInt64 {
+        (hasWriter ? 1 : 0) | (isMoveDue ? 2 : 0) | UInt64(level.rawValue) << 8 | UInt64(UInt16(clamping: unresized)) << 16
+    }
 
     public init(argument: UInt64) throws(Failure) {
         let raw = UInt8(truncatingIfNeeded: argument >> 8)
         guard let level = SpreadLevel(rawValue: raw) else { throw Failure(.malformed, "level \(raw) of failure domains is unknown") }
-        self.init(hasWriter: argument & 1 != 0, level: level, unresized: Int(UInt16(truncatingIfNeeded: argument >> 16)))
+        self.init(
+            hasWriter: argument & 1 != 0, level: level, unresized: Int(UInt16(truncatingIfNeeded: argument >> 16)),
+            isMoveDue: argument & 2 != 0)
     }
 }
 
@@ -573,6 +621,13 @@ extension BodyWriter {
         put(layout.parityMembers)
     }
 
+    public mutating func put(_ entry: MemberEntry) {
+        put(UInt16(entry.ost))
+        put(entry.state.rawValue)
+        put(entry.changed)
+        put(entry.incarnation)
+    }
+
     mutating func put(endpoints: [String]) {
         put(UInt8(endpoints.count))
         for endpoint in endpoints { put(endpoint) }
@@ -585,6 +640,13 @@ extension BodyReader {
         guard let kind = Layout.Kind(rawValue: kind) else { throw Failure(.malformed, "layout \(kind) is unknown") }
         return Layout(
             kind: kind, chunkBytes: try get(UInt64.self), dataMembers: try get(UInt16.self), parityMembers: try get(UInt16.self))
+    }
+
+    public mutating func getMemberEntry() throws(Failure) -> MemberEntry {
+        let ost = Int(try get(UInt16.self))
+        let state = try get(UInt8.self)
+        guard let state = MemberState(rawValue: state) else { throw Failure(.malformed, "member state \(state) is unknown") }
+        return MemberEntry(ost: ost, state: state, changed: try get(UInt64.self), incarnation: try get(UInt64.self))
     }
 
     mutating func getSpreadLevel() throws(Failure) -> SpreadLevel {

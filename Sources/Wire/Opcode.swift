@@ -69,6 +69,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case volumeSet = 74
     /// How it is, since when, and what its writer is doing about it.
     case volumeHealth = 75
+    /// Members that should be on other OSTs get a place there.
+    case volumeReplace = 76
 
     // To a metadata server: its OSTs.
     /// An OST tells where it is; repeated as its heartbeat.
@@ -76,6 +78,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case ostList = 81
     /// One that keeps nothing is forgotten.
     case ostRemove = 82
+    /// One is to be emptied, or not any more.
+    case ostDrain = 83
 
     /// Whether it is asked of a metadata server, and of nobody else.
     public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue }

@@ -13,6 +13,7 @@ private struct ServeOptions {
     var endpoints: [Endpoint] = []
     var metrics: Endpoint?
     var logLevel = LogLevel.info
+    var spareAfter = Limits.spareAfterDefault
 
     init(_ command: ParsedCommand) throws(Failure) {
         store = try Store(command)
@@ -21,6 +22,13 @@ private struct ServeOptions {
         if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7700)] }
         if let text = command.value("metrics") { metrics = try ListenAddress.parse(text) }
         for endpoint in endpoints + [metrics].compactMap({ $0 }) { try ListenAddress.check(endpoint, allowsNetwork: allowsNetwork) }
+        if let text = command.value("spare-after") {
+            guard let seconds = UInt64(text), seconds == 0 || (10...31_536_000).contains(seconds) else {
+                throw Failure(
+                    .invalidArgument, "--spare-after is a number of seconds from 10 to 31536000, or 0 for never, not '\(text)'")
+            }
+            spareAfter = .seconds(seconds)
+        }
         logLevel = try LogLevel(command.value("log-level") ?? "info")
     }
 }
@@ -43,6 +51,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     reactor.log(.info, "serving", [LogField("catalogue", options.store), LogField("cluster", catalogue.cluster)])
     var serverOptions = MDTServer.Options()
     serverOptions.software = "rawstor-mdt \(softwareVersion)"
+    serverOptions.spareAfter = options.spareAfter
     let server = MDTServer(world: reactor, catalogue: catalogue, options: serverOptions)
     server.onTrouble = { signal.give() }
     for endpoint in options.endpoints {

@@ -43,6 +43,10 @@ let syntax = CommandSyntax(
             positionals: [store],
             options: [
                 .value("listen", "HOST:PORT", "Listens there; 127.0.0.1:7700 if nothing else is said.", isRepeatable: true),
+                .value(
+                    "spare-after", "SECONDS",
+                    "Members that are out of date on an OST that was away for so long move to others; 600 if nothing else is said, "
+                        + "at least 10; 0: never by themselves."),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
                 .value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error."),
                 .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),

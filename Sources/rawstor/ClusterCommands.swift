@@ -96,9 +96,15 @@ private func waitForCopies(
     let operations = Operations(reactor)
     defer { operations.close() }
     let began = reactor.now
+    do throws(Failure) {
+        // Of those on OSTs that are gone, or are to be emptied.
+        try await volume.moveMembers()
+    } catch {
+        if !isQuiet { complain(error.detail) }
+    }
     let before = volume.membersBehind
     var told = Int.max
-    while volume.membersBehind > 0 {
+    while volume.membersBehind > 0 || volume.isMapPending {
         if volume.isDead { throw Failure(.fenced, "another writer has opened '\(name)', and goes on with this") }
         if reactor.now - began > wait {
             throw Failure(

@@ -114,11 +114,21 @@ struct ClusterVolumeDetails {
                     let entry = map[placement, member]
                     return .object([
                         ("ost", .integer(UInt64(entry.ost))), ("state", .string(name(of: entry.state, "_"))),
-                        ("since_map", .integer(entry.changed)),
+                        ("since_map", .integer(entry.changed)), ("incarnation", .integer(entry.incarnation)),
                     ])
                 })
         }
-        return .object(report.keys + [("used_bytes", .integer(usedBytes)), ("osts", .array(osts)), ("placements", .array(placements))])
+        let moves = map.moves.map { move in
+            JSON.object([
+                ("placement", .integer(UInt64(move.placement))), ("member", .integer(UInt64(move.member))),
+                ("ost", .integer(UInt64(move.entry.ost))), ("state", .string(name(of: move.entry.state, "_"))),
+                ("since_map", .integer(move.entry.changed)), ("incarnation", .integer(move.entry.incarnation)),
+            ])
+        }
+        return .object(
+            report.keys + [
+                ("used_bytes", .integer(usedBytes)), ("osts", .array(osts)), ("placements", .array(placements)), ("moves", .array(moves)),
+            ])
     }
 
     var text: String {
@@ -134,10 +144,11 @@ struct ClusterVolumeDetails {
         ])
         let rows = map.osts.enumerated().map { index, ost in
             [ost.endpoints.joined(separator: " "), ost.host] + MemberState.allCases.map { "\(count($0, on: index))" }
-                + [since(ost.store).map(dateText) ?? "-", "\(ost.store)"]
+                + ["\(map.moves.count { $0.entry.ost == index })", since(ost.store).map(dateText) ?? "-", "\(ost.store)"]
         }
-        let columns = ["OST", "HOST"] + MemberState.allCases.map { name(of: $0, " ").uppercased() } + ["BEHIND SINCE", "STORE"]
-        return head + "\n" + table([columns] + rows, right: [2, 3, 4])
+        let columns =
+            ["OST", "HOST"] + MemberState.allCases.map { name(of: $0, " ").uppercased() } + ["MOVING IN", "BEHIND SINCE", "STORE"]
+        return head + "\n" + table([columns] + rows, right: [2, 3, 4, 5])
     }
 
     private var writer: String {

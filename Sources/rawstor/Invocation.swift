@@ -81,6 +81,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "df": try showSpace(invocation)
         case "ost ls": try listOSTs(invocation)
         case "ost info": try showOST(invocation)
+        case "ost drain": try drainOST(invocation)
         case "ost rm": try removeOST(invocation)
         case "status": return try showStatus(invocation)
         case "volume recover": try recoverVolume(invocation)

@@ -19,9 +19,9 @@ func showOST(_ invocation: Invocation) throws(Failure) {
         ["mounts", "\(report.registration.mountCounter)"], ["catalogue", "incarnation \(report.registration.incarnation)"],
         ["volumes", volumes.isEmpty ? "none" : "\(volumes.count)"],
     ])
-    let rows = volumes.map { [$0.name, "\($0.inSync)", "\($0.stale)", "\($0.filling)", "\($0.last)"] }
-    let list =
-        volumes.isEmpty ? "" : "\n" + table([["VOLUME", "IN SYNC", "STALE", "FILLING", "LAST COPY OF"]] + rows, right: [1, 2, 3, 4])
+    let rows = volumes.map { [$0.name, "\($0.inSync)", "\($0.stale)", "\($0.filling)", "\($0.arriving)", "\($0.last)"] }
+    let columns = ["VOLUME", "IN SYNC", "STALE", "FILLING", "MOVING IN", "LAST COPY OF"]
+    let list = volumes.isEmpty ? "" : "\n" + table([columns] + rows, right: [1, 2, 3, 4, 5])
     invocation.answer(
         .object([
             ("ost", report.json), ("incarnation", .integer(report.registration.incarnation)),
@@ -31,16 +31,24 @@ func showOST(_ invocation: Invocation) throws(Failure) {
 
 func removeOST(_ invocation: Invocation) throws(Failure) {
     let address = try invocation.address()
-    let report = try inCluster(invocation, address) { catalogue throws(Failure) in
-        try await find(catalogue, invocation.command.positionals[1])
+    let losesData = invocation.command.has("lose-data")
+    let (report, lost) = try inCluster(invocation, address) { catalogue throws(Failure) in
+        let report = try await find(catalogue, invocation.command.positionals[1])
+        return (report, losesData ? try await held(catalogue, by: report.registration.store).filter { $0.last > 0 } : [])
     }
-    try inCluster(invocation, address) { catalogue throws(Failure) in try await catalogue.remove(ost: report.registration.store) }
+    try inCluster(invocation, address) { catalogue throws(Failure) in
+        try await catalogue.remove(ost: report.registration.store, losesData: losesData)
+    }
+    let losses = lost.map {
+        "lost: '\($0.name)', \($0.last) of \($0.placements) placements had their last copy there; they cannot be read, unless this store "
+            + "is served again\n"
+    }
     invocation.answer(
-        .object([("removed", .string("\(report.registration.store)"))]),
-        "removed OST \(report.address), store \(report.registration.store)\n")
+        .object([("removed", .string("\(report.registration.store)")), ("lost", .array(lost.map(\.json)))]),
+        "removed OST \(report.address), store \(report.registration.store)\n" + losses.joined())
 }
 
-private func find(_ catalogue: MDTCatalogue, _ text: String) async throws(Failure) -> OSTReport {
+func find(_ catalogue: MDTCatalogue, _ text: String) async throws(Failure) -> OSTReport {
     let found = try await catalogue.osts().map(OSTReport.init).filter {
         "\($0.registration.store)" == text || $0.registration.endpoints.contains(text)
     }
@@ -54,17 +62,28 @@ private func find(_ catalogue: MDTCatalogue, _ text: String) async throws(Failur
 }
 
 /// Members of one volume on one OST.
-private struct HeldVolume {
+struct HeldVolume {
     var name: String
+    /// Somebody has it open for writing, and moves its members.
+    var hasWriter: Bool
+    var placements: Int
     var inSync: Int
     var stale: Int
     var filling: Int
+    /// On their way there, from other OSTs.
+    var arriving: Int
     /// Placements that have nobody else in sync.
     var last: Int
 
-    init(_ map: VolumeMap, _ ost: Int) {
+    /// What it has to be rid of before it is empty.
+    var places: Int { inSync + stale + filling + arriving }
+
+    init(_ map: VolumeMap, _ ost: Int, hasWriter: Bool) {
         func count(_ state: MemberState) -> Int { map.entries.count { $0.ost == ost && $0.state == state } }
         name = map.object.name
+        self.hasWriter = hasWriter
+        placements = map.placementCount
+        arriving = map.moves.count { $0.entry.ost == ost }
         (inSync, stale, filling) = (count(.inSync), count(.stale), count(.filling))
         last = (0..<map.placementCount).count { placement in
             map.count(.inSync, in: placement) == 1
@@ -75,17 +94,18 @@ private struct HeldVolume {
     var json: JSON {
         .object([
             ("name", .string(name)), ("in_sync", .integer(UInt64(inSync))), ("stale", .integer(UInt64(stale))),
-            ("filling", .integer(UInt64(filling))), ("last_copy_of_placements", .integer(UInt64(last))),
+            ("filling", .integer(UInt64(filling))), ("moving_in", .integer(UInt64(arriving))),
+            ("last_copy_of_placements", .integer(UInt64(last))),
         ])
     }
 }
 
-private func held(_ catalogue: MDTCatalogue, by store: Identifier) async throws(Failure) -> [HeldVolume] {
+func held(_ catalogue: MDTCatalogue, by store: Identifier) async throws(Failure) -> [HeldVolume] {
     var found: [HeldVolume] = []
     for volume in try await catalogue.volumes() where volume.state == .ready {
         do throws(Failure) {
-            let map = try await catalogue.map(named: volume.object.name).map
-            if let ost = map.index(of: store) { found.append(HeldVolume(map, ost)) }
+            let (map, hasWriter) = try await catalogue.map(named: volume.object.name)
+            if let ost = map.index(of: store) { found.append(HeldVolume(map, ost, hasWriter: hasWriter)) }
         } catch {
             // Removed since the volumes were listed.
             if error.status != .notFound { throw error }

@@ -29,10 +29,13 @@ final class Progress {
 
     var elapsed: Interval { world.now - start }
 
-    func update(_ done: UInt64) {
+    func update(_ done: UInt64) { show(text(done)) }
+
+    /// The line as it is now, if it is time.
+    func show(_ text: @autoclosure () -> String) {
         guard !isQuiet, world.now >= next else { return }
         next = world.now + (isTerminal ? Progress.terminalInterval : Progress.lineInterval)
-        let line = text(done)
+        let line = text()
         writeToStandardError(isTerminal ? "\r\(line)\u{1B}[K" : line + "\n")
         isLineOpen = isTerminal
     }

@@ -170,13 +170,41 @@ private let ostInfoVerb = CommandSyntax.Verb(
     examples: [.init("rawstor ost info \(cluster) oss7:7710", "What would be missing without it?")],
     notes: ["'Last copy of' counts the placements that have nobody else in sync: without this OST their data cannot be reached."])
 
+private let ostDrainVerb = CommandSyntax.Verb(
+    "ost drain", "Empties an OST: it gets no new members, and those that it has move to others.",
+    positionals: [clusterURL, ost],
+    options: [
+        .value("wait", "SECONDS", "Waits until it is empty, at most this long, and moves members of volumes that nobody has open."),
+        .flag("undo", "Ends it: members that have not moved stay, and new ones may come."),
+        quiet, timeout, json,
+    ],
+    examples: [
+        .init("rawstor ost drain \(cluster) oss7:7710 --wait 86400", "Until it can be taken away"),
+        .init("rawstor ost drain \(cluster) oss7:7710 --undo", "It stays after all"),
+    ],
+    notes: [
+        "Whoever has a volume open for writing moves its members, while it goes on. Each member counts where it is until it has everything "
+            + "where it goes to: no volume has fewer copies for it.",
+        "An OST that is gone for good is emptied in the same way, as far as there are other copies.",
+    ])
+
 private let ostRemoveVerb = CommandSyntax.Verb(
     "ost rm", "Forgets an OST that keeps nothing and has been stopped for a minute.",
-    positionals: [clusterURL, ost], options: [timeout, json],
-    examples: [.init("rawstor ost rm \(cluster) oss7:7710", "After its last volume was removed")],
+    positionals: [clusterURL, ost],
+    options: [
+        .flag(
+            "lose-data",
+            "Forgets it whatever it keeps. What it has the last copy of is lost: those parts of the volumes cannot be read any more. It is "
+                + "told which."),
+        timeout, json,
+    ],
+    examples: [
+        .init("rawstor ost rm \(cluster) oss7:7710", "After 'rawstor ost drain'"),
+        .init("rawstor ost rm \(cluster) oss7:7710 --lose-data", "Its disk is gone, and with it the last copy of something"),
+    ],
     notes: [
-        "It is refused while a volume has members there, up to date or not; 'rawstor ost info' lists them. Started again the OST registers "
-            + "as a new one."
+        "It is refused while a volume has members there, up to date or not; 'rawstor ost info' lists them, 'rawstor ost drain' moves them. "
+            + "Started again the OST registers as a new one."
     ])
 
 private let statusVerb = CommandSyntax.Verb(
@@ -203,7 +231,7 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
-        recoverVerb, spaceVerb, ostListVerb, ostInfoVerb, ostRemoveVerb, statusVerb,
+        recoverVerb, spaceVerb, ostListVerb, ostInfoVerb, ostDrainVerb, ostRemoveVerb, statusVerb,
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

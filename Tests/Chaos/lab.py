@@ -172,12 +172,14 @@ class Daemon(Process):
 
 
 class MDT(Daemon):
-    def __init__(self, lab, host):
+    def __init__(self, lab, host, spare_after):
         super().__init__(lab, host, "mdt")
         catalogue = os.path.join(lab.folder, "mdt.db")
         made = call(lab.program("rawstor-mdt"), "init", catalogue)
         self.cluster = made.split()[-1]
         self.command = [lab.program("rawstor-mdt"), "serve", catalogue, "--listen", f"{host.address}:7700", "--insecure-network"]
+        if spare_after is not None:
+            self.command += ["--spare-after", str(spare_after)]
 
 
 class OST(Daemon):
@@ -221,7 +223,7 @@ class OST(Daemon):
         return flipped
 
     def contents(self):
-        """Of a store that is not served: {(chunk, member): {block: check or "damaged"}}."""
+        """Of a store that is not served: {(chunk, member, incarnation): {block: check or "damaged"}}."""
         done = subprocess.run(
             [self.lab.program("rawstor-ost"), "verify", self.store, "--list"], capture_output=True, text=True, timeout=300)
         if done.returncode not in (0, 3):
@@ -230,7 +232,7 @@ class OST(Daemon):
         for line in done.stdout.splitlines():
             word = line.split()
             if word[0] == "block" and word[1] == self.lab.volume_id:
-                found.setdefault((int(word[3]), int(word[5])), {})[int(word[9])] = word[10]
+                found.setdefault((int(word[3]), int(word[5]), int(word[7])), {})[int(word[9])] = word[10]
         return found
 
 
@@ -311,7 +313,7 @@ class History:
 class Lab:
     """The cluster: a metadata server, OSTs and two clients; a volume that is filled; and the writers of it."""
 
-    def __init__(self, programs, folder, random, replicas=2, osts=3, volume_bytes=256 << 20):
+    def __init__(self, programs, folder, random, replicas=2, osts=3, volume_bytes=256 << 20, spare_after=None):
         self.programs, self.random, self.replicas = programs, random, replicas
         self.folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder)
         self.environment = dict(os.environ, LD_LIBRARY_PATH=os.path.join(programs, "lib"))
@@ -330,7 +332,7 @@ class Lab:
         call("ip", "-n", switch, "link", "set", "bridge", "up")
         for number, name in enumerate(["mdt", "client1", "client2"] + [f"ost{i + 1}" for i in range(osts)], 1):
             self.hosts[name] = Host(name, number)
-        self.mdt = MDT(self, self.hosts["mdt"])
+        self.mdt = MDT(self, self.hosts["mdt"], spare_after)
         self.mdt.start()
         self.cluster_url = f"rawstor://{self.mdt.host.address}:7700"
         self.url = f"{self.cluster_url}/chaos"
@@ -370,6 +372,24 @@ class Lab:
 
     def volume(self):
         return json.loads(self.rawstor("volume", "info", "--json", self.url))
+
+    def store_of(self, ost):
+        """Which store is served there, as the cluster knows it."""
+        return next(known["store"] for known in self.status()["osts"]
+                    if known["state"] == "up" and f"{ost.host.address}:{PORT}" in known["addresses"])
+
+    def keeps(self, store):
+        """Whether the volume has a member on that store, or one that is moving there or anywhere."""
+        volume = self.volume()
+        return volume["moves"] or any(ost["store"] == store for ost in volume["osts"])
+
+    def forgets(self, store):
+        """Whether the cluster forgets it: not before it has been silent for a minute."""
+        try:
+            self.rawstor("ost", "rm", self.cluster_url, store)
+        except Broken:
+            return False
+        return True
 
     def is_healthy(self):
         try:
@@ -462,7 +482,7 @@ class Lab:
             for number, member in enumerate(placements[chunk % len(placements)]):
                 if member["state"] == "in_sync":
                     held = contents[stores[member["ost"]]]
-                    copies.append(held.get((chunk, number), {}))
+                    copies.append(held.get((chunk, number, member["incarnation"]), {}))
             for block in sorted(set().union(*copies)):
                 checks = [copy.get(block) for copy in copies]
                 damaged += checks.count("damaged")

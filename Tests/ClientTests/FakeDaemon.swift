@@ -124,9 +124,9 @@ final class FakeDaemon {
         case .close, .ping, .event: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage, .volumeRecord, .adopt: throw Failure(.unsupported)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove:
+            .ostList, .ostRemove, .ostDrain:
             throw Failure(.unsupported)
         }
         return frame(reply, [])

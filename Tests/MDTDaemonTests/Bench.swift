@@ -33,7 +33,12 @@ final class MDTBench {
     private(set) var osts: [OST] = []
     private(set) var logs: [String] = []
 
-    init(seed: UInt64 = 1, osts count: Int = 3, servers serverCount: Int = 1) throws {
+    private let spareAfter: Interval
+
+    init(
+        seed: UInt64 = 1, osts count: Int = 3, servers serverCount: Int = 1, spareAfter: Interval = Limits.spareAfterDefault
+    ) throws {
+        self.spareAfter = spareAfter
         let universe = Universe(seed: seed)
         self.universe = universe
         contents = MemoryMetaContents(isShared: serverCount > 1)
@@ -62,7 +67,9 @@ final class MDTBench {
         isMade = true
         let (world, address) = (hosts[index].start("mdt"), addresses[index])
         processes[index] = world
-        servers[index] = try run(world) { [contents] () throws(Failure) in
+        var options = MDTServer.Options()
+        options.spareAfter = spareAfter
+        servers[index] = try run(world) { [contents, options] () throws(Failure) in
             let catalogue: ClusterCatalogue
             if isFirst {
                 let store = try await MemoryMetaStore.create(contents, in: world)
@@ -70,7 +77,7 @@ final class MDTBench {
             } else {
                 catalogue = try await ClusterCatalogue.open(try await MemoryMetaStore.open(contents, in: world), world)
             }
-            let server = MDTServer(world: world, catalogue: catalogue)
+            let server = MDTServer(world: world, catalogue: catalogue, options: options)
             try server.listen(on: address)
             return server
         }

@@ -254,15 +254,19 @@ final class VolumeRun {
         var seen: [UInt32] = []
     }
 
-    init(seed: UInt64, servers: Int = 1, floor: Int = 1, belowFloor: BelowFloor = .wait) throws {
-        bench = try MDTBench(seed: seed, servers: servers)
+    init(
+        seed: UInt64, servers: Int = 1, floor: Int = 1, belowFloor: BelowFloor = .wait, replicas: UInt16 = 2, placements: Int = 0,
+        spareAfter: Interval = Limits.spareAfterDefault
+    ) throws {
+        bench = try MDTBench(seed: seed, servers: servers, spareAfter: spareAfter)
         random = seed &* 0x9e37_79b9_7f4a_7c15
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
         // Small chunks are small pages, so that a change that is overlooked is not found by chance beside another one.
-        let layout = Layout(chunkBytes: 64 << 10, dataMembers: 2)
+        let layout = Layout(chunkBytes: 64 << 10, dataMembers: replicas)
         let request = VolumeCreateRequest(
-            name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout, floor: floor, belowFloor: belowFloor)
+            name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout, floor: floor, placements: placements,
+            belowFloor: belowFloor)
         _ = try bench.connect().ask(.volumeCreate, request, VolumeMap.self)
     }
 

@@ -107,11 +107,13 @@ import Wire
         let known: [Opcode: [UInt8]] = [
             .volumeCreate: VolumeCreateRequest(name: "a", bytes: 4096, layout: Layout()).encoded,
             .volumeOpen: VolumeOpenRequest(name: "vm1", flags: .write).encoded, .volumeExclude: members, .volumeFill: members,
-            .volumeInSync: members, .volumeMap: VolumeMapRequest(id: id).encoded, .volumeList: name, .volumeRemove: name,
+            .volumeInSync: members, .volumeReplace: members, .volumeMap: VolumeMapRequest(id: id).encoded, .volumeList: name,
+            .volumeRemove: name,
             .volumeResize: name, .volumeHealth: name, .volumeClose: VolumeCloseRequest(id: id, generation: 0).encoded,
             .volumeSet: VolumeSetRequest(name: "vm1", floor: 1, belowFloor: .fail(after: .seconds(1))).encoded,
             .ostRegister: try #require(bench.osts[0].registration).encoded, .ostList: OSTListRequest().encoded,
             .ostRemove: OSTRemoveRequest(store: Identifier(high: 9, low: 9)).encoded,
+            .ostDrain: OSTRemoveRequest(store: Identifier(high: 9, low: 9)).encoded,
             .ping: WriterReport(id: id, generation: 1, resyncs: [progress]).encoded,
         ]
         for opcode in Opcode.allCases where opcode.isOfMetadata { #expect(known[opcode] != nil, "no body of a \(opcode)") }

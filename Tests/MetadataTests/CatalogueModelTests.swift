@@ -1,6 +1,7 @@
 import Base
 import MetaStore
 import Metadata
+import Placement
 import Simulation
 import Testing
 import Wire
@@ -19,6 +20,7 @@ import Wire
                 try await run.compare()
             }
             #expect(run.excluded > 0 && run.refused > 0 && run.opened > 0 && run.created > 3 && run.removed > 0 && run.resized > 0)
+            #expect(run.moved > 0)
         }
     }
 }
@@ -39,7 +41,7 @@ private final class ModelRun {
     let bench: CatalogueBench
     let stores: [Identifier]
     var volumes: [String: ModelVolume] = [:]
-    var (excluded, refused, opened, created, removed, resized) = (0, 0, 0, 0, 0, 0)
+    var (excluded, refused, opened, created, removed, resized, moved) = (0, 0, 0, 0, 0, 0, 0)
 
     init(_ bench: CatalogueBench, _ stores: [Identifier]) {
         self.bench = bench
@@ -54,7 +56,8 @@ private final class ModelRun {
         switch bench.below(12) {
         case 0: try await remove(name, volume)
         case 1, 2: try await resize(name, volume)
-        case 3, 4, 5, 6: try await open(name, volume)
+        case 3: try await move(name, volume)
+        case 4, 5, 6: try await open(name, volume)
         case _: try await exclude(name, volume)
         }
     }
@@ -109,6 +112,39 @@ private final class ModelRun {
                 excluded += 1
             }
         }
+    }
+
+    /// Off one OST, to wherever there is room; what else those OSTs have to catch up with comes along.
+    private func move(_ name: String, _ volume: ModelVolume) async throws {
+        let leaving: Set = [stores[bench.below(stores.count)]]
+        let candidates = try await catalogue.osts().map { try $0.candidate(weight: 1 << 30, isAlive: true) }
+        let around = VolumeRecord.Surroundings(candidates: candidates, leaving: leaving, lost: [], unfit: leaving)
+        let plan = try await catalogue.volume(volume.id).plan(around)
+        let expected = try await catalogue.expect(plan.targets, for: volume.id)
+        #expect(expected.object.map == volume.map && expected.hasWork == !Set(plan.targets).isSubset(of: expected.stores))
+        let begun = try await catalogue.move(plan, of: volume.id, ready: Set(stores), generation: volume.generation)
+        #expect(begun.moves.count == plan.wishes.count && begun.object.map == volume.map + (plan.isEmpty ? 0 : 1))
+        var map = begun.object.map
+        for target in plan.targets {
+            // Begun again after an answer that was lost it is another fill.
+            let number = try await catalogue.beginFill([target], of: volume.id, generation: volume.generation, base: .zero).object.map
+            #expect(number > map)
+            map = try await catalogue.endFill([target], of: volume.id, generation: volume.generation, number: number).object.map
+            #expect(map == number + 1)
+        }
+        let end = try await catalogue.volume(volume.id)
+        #expect(end.moves.isEmpty)
+        try await catalogue.tidied(volume.id, Set(end.strays.map(\.store)))
+        var (placements, stale) = (volume.placements, volume.stale)
+        for wish in plan.wishes {
+            placements[wish.placement][wish.member] = wish.to
+            stale[wish.placement].remove(wish.from)
+        }
+        for placement in stale.indices { stale[placement].subtract(plan.targets) }
+        volumes[name]?.placements = placements
+        volumes[name]?.stale = stale
+        volumes[name]?.map = map
+        if !plan.isEmpty { moved += 1 }
     }
 
     private func resize(_ name: String, _ volume: ModelVolume) async throws {

@@ -86,6 +86,33 @@ private func rebuild(
         #expect(rebuild((0..<3).map { scan($0, [object(again)]) }).volumes[0].object.map == 2 << 32)
     }
 
+    /// Who was being filled when this OST heard of it last may be the one that counts since.
+    @Test func whoWasBeingFilledMustBeAsked() {
+        let filling = map(6) {
+            $0.entries[1].state = .filling; $0.entries[2].state = .stale
+        }
+        refuses(
+            "store \(stores[1]) is being filled, or up to date since, in 1 placements and was not asked",
+            rebuild([scan(0, [object(filling)]), scan(2, [object(filling)])]))
+        let moving = map(6) { map in
+            map.moves = [MemberMove(placement: 0, member: 0, entry: MemberEntry(ost: 2, state: .filling, changed: 6, incarnation: 5))]
+            map.entries[3].state = .stale
+        }
+        refuses(
+            "store \(stores[2]) is being filled, or up to date since, in 1 placements and was not asked",
+            rebuild([scan(0, [object(moving)]), scan(1, [object(moving)])]))
+        let whole = rebuild((0..<3).map { scan($0, [object(moving)]) })
+        #expect(whole.refusals == [] && whole.volumes[0].moves.map(\.entry.state) == [.stale])
+        // It has moved: the one that was left is no member, and its object goes when everybody knows.
+        let moved = map(7) { map in
+            map.osts.removeFirst()
+            map.entries = [1, 0, 0, 1].map { MemberEntry(ost: $0, changed: 7, incarnation: 5) }
+        }
+        let after = rebuild([scan(0, [object(moving)]), scan(1, [object(moved)]), scan(2, [object(moved)])])
+        #expect(after.refusals == [] && after.volumes[0].stores == [stores[1], stores[2]])
+        #expect(after.volumes[0].strays == [VolumeRecord.Stray(store: stores[0], since: 1 << 32)])
+    }
+
     @Test func aMemberThatCountsMustBeAsked() {
         let two = [scan(0, [object(map())]), scan(1, [object(map())])]
         refuses("store \(stores[2]) is in sync in 1 placements and was not asked; it was last at h2:7710 on h2", rebuild(two))

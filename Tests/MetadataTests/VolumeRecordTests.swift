@@ -1,5 +1,6 @@
 import Base
 import MetaStore
+import Placement
 import Testing
 import Wire
 
@@ -232,6 +233,9 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         volume.bases = [
             VolumeRecord.FillBase(store: stores[1], version: Version(generation: 8, sequence: 9), sinceMilliseconds: 259)
         ]
+        volume.stores.append(stores[2])
+        volume.moves = [MemberMove(placement: 0, member: 1, entry: MemberEntry(ost: 2, state: .filling, changed: 1, incarnation: 1))]
+        volume.strays = [VolumeRecord.Stray(store: Identifier(high: 7, low: 4), since: 1)]
         let hex = volume.value.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         let first = "00000000000000070000000000000001"
         let second = "00000000000000070000000000000002"
@@ -242,7 +246,11 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         let work = "0000100000000000" + "0201000000000000" + "0100" + first + "0002000000000000" + "0100" + second
         let base = "0100" + second + "0800000000000000" + "0900000000000000" + "0301000000000000"
         let member = "01" + "0100000000000000" + "0100000000000000"
-        expect(hex == "01" + record + head + work + "0200" + first + second + base + "02000000" + "0000" + member + "0100" + member)
+        let moves = "0100" + "0000" + "0100" + "0200" + "03" + "0100000000000000" + "0100000000000000"
+        let strays = "0100" + "00000000000000070000000000000004" + "0100000000000000"
+        let places = "0300" + first + second + "00000000000000070000000000000003"
+        expect(
+            hex == "01" + record + head + work + places + base + "02000000" + "0000" + member + "0100" + member + moves + strays)
         let back = try VolumeRecord(MetaValue(volume.value, .none), of: "x")
         expect(back == volume)
     }

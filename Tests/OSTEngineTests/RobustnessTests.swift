@@ -207,9 +207,9 @@ import Wire
         case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
         case .checks: count = UInt32(1 + random.next() % 1024)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove:
+            .ostList, .ostRemove, .ostDrain:
             break
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.

@@ -10,7 +10,7 @@ final class ReplicaRig {
 
     var engine: VolumeEngine
     var random: SplitMix
-    let osts: [FakeOST]
+    private(set) var osts: [FakeOST]
     var table: MemberTable
     var sessions: [UInt64]
     var boots: [Identifier]
@@ -47,6 +47,27 @@ final class ReplicaRig {
     deinit {
         for buffer in memory.values { buffer.deallocate() }
         list.deallocate()
+    }
+
+    /// One more OST, which nobody has a session with. It joins with the next change of the map.
+    func addPeer() {
+        osts.append(FakeOST(chunkBytes: ReplicaRig.chunkBytes))
+        sessions.append(0)
+        boots.append(Identifier(high: 1, low: UInt64(boots.count)))
+        isDown.append(false)
+        isResetWanted.append(false)
+    }
+
+    /// The next map: `row` makes each row of this many seats from what it was.
+    func change(width: Int, _ row: (Int, ArraySlice<MemberTable.Member>) -> [MemberTable.Member]) {
+        let old = table.membersPerPlacement
+        var members: ContiguousArray<MemberTable.Member> = []
+        for placement in 0..<table.placementCount {
+            members += row(placement, table.members[placement * old..<(placement + 1) * old].map { $0 }[...])
+        }
+        table = MemberTable(number: table.number + 1, peerCount: osts.count, membersPerPlacement: width, members: members)
+        engine.mapChanged(table)
+        after()
     }
 
     // What `#expect` cannot look at in a struct that is not copyable.

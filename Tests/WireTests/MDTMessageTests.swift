@@ -26,6 +26,7 @@ private func map() -> VolumeMap {
         osts: [
             OSTEntry(store: store, mountCounter: 7, host: "h1", endpoints: ["10.0.0.1:7710"]),
             OSTEntry(store: otherStore, mountCounter: 8, host: "", endpoints: []),
+            OSTEntry(store: Identifier(high: 1, low: 3), mountCounter: 9, host: "", endpoints: []),
         ],
         membersPerPlacement: 2,
         entries: [
@@ -33,7 +34,8 @@ private func map() -> VolumeMap {
             MemberEntry(ost: 1, state: .filling, changed: 4, incarnation: 3), MemberEntry(ost: 0, changed: 2, incarnation: 2),
         ],
         incarnation: 9, level: .rack, objectBytes: 1 << 31, resizes: 6, unresized: [VolumeMap.Unresized(ost: 1, cut: 512)],
-        bases: [VolumeMap.FillBase(ost: 1, version: Version(generation: 3, sequence: 8))])
+        bases: [VolumeMap.FillBase(ost: 1, version: Version(generation: 3, sequence: 8))],
+        moves: [MemberMove(placement: 1, member: 0, entry: MemberEntry(ost: 2, state: .filling, changed: 5, incarnation: 4))])
 }
 
 @Suite struct MDTMessageTests {
@@ -80,15 +82,18 @@ private func map() -> VolumeMap {
             "00000000000000010000000000000002" + "0300766d31" + "0000004000000000" + "01" + "0000400000000000" + "0200" + "0000"
             + "0400000000000000" + "0500000000000000" + "0600000000000000"
         let osts =
-            "0200" + "01020304050607081112131415161718" + "0700000000000000" + "02006831" + "01" + "0d0031302e302e302e313a37373130"
-            + "21222324252627283132333435363738" + "0800000000000000" + "0000" + "00"
+            "0300" + "01020304050607081112131415161718" + "0700000000000000" + "02006831" + "01" + "0d0031302e302e302e313a37373130"
+            + "21222324252627283132333435363738" + "0800000000000000" + "0000" + "00" + "00000000000000010000000000000003"
+            + "0900000000000000"
+            + "0000" + "00"
         let members =
             "0200" + "0200" + "0000" + "01" + "0100000000000000" + "0100000000000000" + "0100" + "02" + "0500000000000000"
             + "0100000000000000" + "0100" + "03" + "0400000000000000" + "0300000000000000" + "0000" + "01" + "0200000000000000"
             + "0200000000000000"
         let rest =
             "0900000000000000" + "03" + "0000008000000000" + "0600000000000000" + "0100" + "0100" + "0002000000000000" + "0100" + "0100"
-            + "0300000000000000" + "0800000000000000"
+            + "0300000000000000" + "0800000000000000" + "0100" + "0100" + "0000" + "0200" + "03" + "0500000000000000"
+            + "0400000000000000"
         #expect(hex(map()) == record + "0100" + "02010000" + osts + members + rest)
     }
 
@@ -165,6 +170,7 @@ private func map() -> VolumeMap {
     @Test func notesOfAMapAreBits() throws {
         let notes = VolumeMapNotes(hasWriter: true, level: .rack, unresized: 258)
         #expect(notes.argument == 0x0102_0301)
+        #expect(VolumeMapNotes(hasWriter: false, level: .rack, unresized: 258, isMoveDue: true).argument == 0x0102_0302)
         #expect(try VolumeMapNotes(argument: notes.argument) == notes)
         #expect { try VolumeMapNotes(argument: 0x0900) } throws: { "\($0)".contains("level 9") }
     }
@@ -175,21 +181,27 @@ private func map() -> VolumeMap {
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
                 "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "volumeSet 74", "volumeHealth 75",
-                "ostRegister 80", "ostList 81", "ostRemove 82",
+                "volumeReplace 76",
+                "ostRegister 80", "ostList 81", "ostRemove 82", "ostDrain 83",
             ])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
 
     @Test func aMapThatContradictsItselfIsRefused() {
         refuses("on OST number 0") { $0.entries[1].ost = 0 }
-        refuses("on OST number 2 of 2") { $0.entries[1].ost = 2 }
+        refuses("on OST number 3 of 3") { $0.entries[1].ost = 3 }
         refuses("floor of 0") { $0.floor = 0 }
         refuses("floor of 3") { $0.floor = 3 }
         refuses("its layout 3") { $0.object.layout.dataMembers = 3 }
         refuses("an OST twice") { $0.osts[1].store = store }
         refuses("keeps nothing") { $0.osts.append(OSTEntry(store: .zero, mountCounter: 0, host: "", endpoints: [])) }
         refuses("0 of them") { $0.entries = [] }
-        refuses("does not list") { $0.unresized[0].ost = 2 }
+        refuses("does not list") { $0.unresized[0].ost = 3 }
+        refuses("is moving to OST number 0") { $0.moves[0].entry.ost = 0 }
+        refuses("is moving to") { $0.moves[0].entry.state = .inSync }
+        refuses("is moving to") { $0.moves.append($0.moves[0]) }
+        refuses("is moving to") { $0.moves[0].placement = 2 }
+        refuses("is moving to") { $0.moves[0].member = 2 }
         refuses("said of it before") { $0.bases.append($0.bases[0]) }
     }
 
@@ -201,9 +213,9 @@ private func map() -> VolumeMap {
 
     @Test func whatIsUnknownIsNamed() {
         var plain = map()
-        (plain.unresized, plain.bases) = ([], [])
+        (plain.unresized, plain.bases, plain.moves) = ([], [], [])
         var bytes = plain.encoded
-        bytes[bytes.count - 29 - 17] = 9
+        bytes[bytes.count - 31 - 17] = 9
         #expect { try decode(VolumeMap.self, bytes) } throws: { "\($0)".contains("member state 9") }
         var open = VolumeOpenRequest(name: "a", flags: .write).encoded
         open[3] = 4
@@ -221,9 +233,11 @@ private func map() -> VolumeMap {
             large.osts[index].host = String(repeating: "h", count: Limits.hostNameBytesMax)
             large.osts[index].endpoints = Array(repeating: part, count: Limits.endpointsPerOSTMax)
         }
-        large.unresized.append(VolumeMap.Unresized(ost: 0, cut: 1))
-        large.bases.append(VolumeMap.FillBase(ost: 0, version: .zero))
-        #expect(large.encoded.count == VolumeMap.bytesMax(osts: 2, entries: 4))
+        for ost in [0, 2] {
+            large.unresized.append(VolumeMap.Unresized(ost: ost, cut: 1))
+            large.bases.append(VolumeMap.FillBase(ost: ost, version: .zero))
+        }
+        #expect(large.encoded.count == VolumeMap.bytesMax(osts: 3, entries: 4, moves: 1))
     }
 
     @Test func listsFitABody() {

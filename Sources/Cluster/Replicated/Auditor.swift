@@ -34,7 +34,7 @@ final class Auditor {
             // It may have heard of another one in between.
             if map?.object.map ?? 0 < number {
                 found.append("\(ost.endpoint) knows map \(number), and has map \(map?.object.map ?? 0)")
-            } else if map?.object.map == volume.object.map, map?.entries != volume.entries {
+            } else if map?.object.map == volume.object.map, map?.entries != volume.entries || map?.moves != volume.moves {
                 found.append("\(ost.endpoint) has another map \(number) than the metadata server")
             }
         }

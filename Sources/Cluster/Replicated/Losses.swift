@@ -13,9 +13,12 @@ struct Losses: CustomStringConvertible {
         var store: Identifier
         var lostAt: Instant?
         var fillBegan = Instant.zero
+        var changed: UInt64 = 0
     }
 
     private var members: [Member] = []
+    /// By the number of the member: where it is moving to.
+    private var moving: [Int: Member] = [:]
     private var membersPerPlacement = 1
     private(set) var map: UInt64 = 0
     /// A member was ever not in sync.
@@ -30,6 +33,25 @@ struct Losses: CustomStringConvertible {
         membersPerPlacement = volume.members
         if members.isEmpty {
             members = volume.entries.map { Member(state: $0.state, store: volume.stores[$0.ost]) }
+        }
+        for (index, entry) in volume.entries.enumerated() where volume.stores[entry.ost] != members[index].store {
+            // It has arrived, or is not there at all, which others find out.
+            guard var arrived = moving.removeValue(forKey: index) else { continue }
+            if let lost = arrived.lostAt, lost < arrived.fillBegan { arrived.lostAt = nil }
+            arrived.state = entry.state
+            members[index] = arrived
+            wasDegraded = true
+        }
+        moving = moving.filter { index, member in
+            volume.moves.contains { $0.placement * volume.members + $0.member == index && volume.stores[$0.entry.ost] == member.store }
+        }
+        for move in volume.moves {
+            let (index, store) = (move.placement * volume.members + move.member, volume.stores[move.entry.ost])
+            var member = moving[index] ?? Member(state: .stale, store: store)
+            if move.entry.state == .filling, member.changed != move.entry.changed { member.fillBegan = now }
+            member.changed = move.entry.changed
+            member.state = move.entry.state
+            moving[index] = member
         }
         for (index, entry) in volume.entries.enumerated() where entry.state != members[index].state {
             if entry.state == .filling { members[index].fillBegan = now }
@@ -50,8 +72,19 @@ struct Losses: CustomStringConvertible {
     /// The store has lost what was not durable. Returns whether acknowledged data may be gone with it.
     mutating func lost(_ store: Identifier, now: Instant) -> Bool {
         for index in members.indices where members[index].store == store { members[index].lostAt = now }
+        for (index, member) in moving where member.store == store { moving[index]?.lostAt = now }
         return !lacking.isEmpty
     }
+
+    /// Whether every placement has a complete member in sync somewhere else.
+    func canSpare(_ store: Identifier) -> Bool {
+        stride(from: 0, to: members.count, by: membersPerPlacement).allSatisfy { first in
+            members[first..<first + membersPerPlacement].contains { $0.store != store && $0.state == .inSync && $0.lostAt == nil }
+        }
+    }
+
+    /// What only one member has left may be damaged there.
+    mutating func noteDamage() { wasDegraded = true }
 
     var description: String {
         stride(from: 0, to: members.count, by: membersPerPlacement).map { first in

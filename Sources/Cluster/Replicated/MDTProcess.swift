@@ -40,7 +40,9 @@ final class MDTProcess {
         } else {
             catalogue = try await ClusterCatalogue.open(try await MemoryMetaStore.open(contents, in: world), world)
         }
-        let made = MDTServer(world: world, catalogue: catalogue)
+        var options = MDTServer.Options()
+        options.spareAfter = run.plan.spareAfter
+        let made = MDTServer(world: world, catalogue: catalogue, options: options)
         server = made
         try made.listen(on: MDTProcess.endpoint)
     }

@@ -37,7 +37,9 @@ final class ReaderProcess {
         do throws(Failure) {
             volume = try await Volume.open(world, run.address, OpenOptions(write: false))
         } catch {
-            let isExpected = [.unreachable, .deadlineExceeded, .overloaded, .diskFailed, .staleMap, .closed].contains(error.status)
+            // An OST that was left since the map was asked for, or has lost its disk, says so.
+            let met: [Status] = [.unreachable, .deadlineExceeded, .overloaded, .diskFailed, .staleMap, .closed, .notFound, .wrongStore]
+            let isExpected = met.contains(error.status)
             if !isExpected, run.universe.counts[.corruption] == 0 {
                 run.report("a reader's open ends with \(error.status): \(error.detail)")
             }

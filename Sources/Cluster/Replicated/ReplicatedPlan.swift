@@ -7,6 +7,10 @@ import Wire
 public struct ReplicatedPlan: Sendable {
     public enum Happening: Int, CaseIterable, Sendable {
         case kill, powerLoss, blackout, stop, mdtKill, clientKill, takeOver, breakConnections, cut
+        /// A machine comes back with an empty disk in place of its own.
+        case loseDisk
+        /// Somebody wants an OST emptied, or not any more.
+        case drain
     }
 
     public var osts = 3
@@ -19,6 +23,9 @@ public struct ReplicatedPlan: Sendable {
     /// One in so many of those who die stay away long enough to be excluded.
     public var longOutage: UInt64 = 3
     public var outageMax = Interval.seconds(15)
+    /// After how long members of an OST that is away move to others.
+    public var spareAfter = Limits.spareAfterDefault
+    public var disksLostMax = 2
     /// Somebody reads beside the writer.
     public var hasReader = false
     public var meta = MemoryMetaContents.Faults()
@@ -33,6 +40,9 @@ public struct ReplicatedPlan: Sendable {
         plan.replicas = random.below(3 as UInt64) == 0 ? 3 : 2
         plan.osts = random.below(4 as UInt64) == 0 ? 4 : 3
         for happening in Happening.allCases where random.below(5 as UInt64) < 2 { plan.happenings.append(happening) }
+        // Somebody must be there to move to.
+        if plan.happenings.contains(.drain), plan.osts == plan.replicas { plan.osts += 1 }
+        if plan.happenings.contains(.loseDisk) || random.coin() { plan.spareAfter = .milliseconds(random.between(6_000, 20_000)) }
         plan.longOutage = 1 + random.below(6 as UInt64)
         plan.outageMax = .milliseconds(random.between(1_000, 25_000))
         plan.hasReader = random.coin()
@@ -47,6 +57,12 @@ public struct ReplicatedPlan: Sendable {
         if random.below(4 as UInt64) == 0 {
             plan.floor = 2 + random.below(plan.replicas - 1)
             if random.coin() { plan.belowFloor = .fail(after: .milliseconds(random.between(500, 10_000))) }
+        }
+        if plan.happenings.contains(.loseDisk) {
+            // Nobody must decide for long on what was true before: two faults at once are more than two copies stand.
+            options.faults.partition = 0
+            options.faults.clog = 0
+            options.faults.stall = 0
         }
         return plan
     }

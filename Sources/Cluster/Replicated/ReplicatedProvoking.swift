@@ -5,6 +5,7 @@ import Simulation
 extension ReplicatedPlan {
     public static let provokable: [Mutant] = [
         .skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase,
+        .movesFromBase, .movesBeforeFilled,
     ]
 
     public mutating func provoke(_ mutant: Mutant, _ options: inout ClusterOptions) {
@@ -26,11 +27,17 @@ extension ReplicatedPlan {
             options.deadlineMin = .milliseconds(50)
             options.deadlineMax = .milliseconds(300)
         case .listsBeforeFilling, .forgetsFillBase: happenings = [.kill]
+        case .movesFromBase, .movesBeforeFilled:
+            // To OSTs that have others of the volume, again and again, and some are broken off.
+            (replicas, osts) = (2, 4)
+            happenings = [.drain, .drain, .drain, .kill]
+            options.workTime = .seconds(25)
         case .excludesWithoutBase:
             replicas = 2
             happenings = [.kill, .stop]
         case .forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .acceptsOldSession, .skipsCheck, .fillNeverDies, .fillCoversLive,
-            .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .stampsOnlyTheNumber, .rebuildsWithoutRaising:
+            .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .stampsOnlyTheNumber, .rebuildsWithoutRaising,
+            .rebuildsWithoutFilling:
             unreachable("that bug is in one OST alone, or in what comes after a lost catalogue")
         }
     }

@@ -40,7 +40,25 @@ extension ReplicatedRun {
     }
 
     private func becomeHealthy() {
-        wait("members are not in sync", .seconds(180)) { volume()?.entries.contains { $0.state != .inSync } != false }
+        wait("members are not in sync, or not where they should be", .seconds(240)) { volume().map(isHealthy) != true }
+    }
+
+    /// All in sync where somebody is, nothing moves, and nobody has the object who keeps nothing of it. What is to be emptied is empty, as
+    /// far as the catalogue knows.
+    private func isHealthy(_ volume: VolumeRecord) -> Bool {
+        let there = Set(machines.compactMap(\.store))
+        let leaving = Set(machines.indices.filter { isDrained(machines[$0]) }.compactMap { machines[$0].store })
+        return volume.moves.isEmpty && volume.entries.allSatisfy { $0.state == .inSync }
+            && volume.stores.allSatisfy { there.contains($0) && !leaving.contains($0) }
+            && !volume.strays.contains { there.contains($0.store) }
+    }
+
+    private func isDrained(_ machine: Machine) -> Bool {
+        guard let store = machine.store else { return false }
+        do throws(Failure) { return try contents.ost(store)?.isDrained == true } catch {
+            report("the catalogue: \(error.detail)")
+            return false
+        }
     }
 
     private func compare() {
@@ -88,6 +106,6 @@ extension ReplicatedRun {
             mdt.kill()
         }
         // What is damaged on one disk may be noted as lost on another.
-        for machine in machines where !hasProblems { verifyDisk(of: machine.host, mayBeDamaged: damages > 0) }
+        for machine in machines where !hasProblems { verifyDisk(of: machine.host, path: machine.path, mayBeDamaged: damages > 0) }
     }
 }

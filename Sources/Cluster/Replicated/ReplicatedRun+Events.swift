@@ -48,12 +48,16 @@ extension ReplicatedRun {
         case .breakConnections:
             universe.breakConnections(machine.host, client)
             universe.breakConnections(client, machine.host)
+        case .loseDisk: loseDisk(machine)
+        case .drain: drain(universe.choices.below(machines.count))
         case .cut: cut(universe.choices.below(6 as UInt64) == 0 ? mds : machine.host, client)
         }
     }
 
     private var filling: Machine? {
-        guard let volume = volume(), let entry = volume.entries.first(where: { $0.state == .filling }) else { return nil }
+        guard let volume = volume() else { return nil }
+        let places = volume.entries + volume.moves.map(\.entry)
+        guard let entry = places.first(where: { $0.state == .filling }) else { return nil }
         return machines.first { $0.store == volume.stores[entry.ost] }
     }
 
@@ -100,6 +104,47 @@ extension ReplicatedRun {
         }
     }
 
+    /// Its process dies. Some seconds later, when whatever was under way has come to an end, the disk is gone as well, unless somebody else
+    /// would be missed then: two that are lost are more than two copies stand.
+    private func loseDisk(_ machine: Machine) {
+        guard disksLost < plan.disksLostMax, mayRestart(machine), !machine.hasFailed, canLose(machine) else { return }
+        note("\(machine.host.name) is killed, and may lose its disk")
+        harvest()
+        machine.process?.world.kill()
+        // What is on its way by then was decided before.
+        var underWay = Interval.seconds(5).nanoseconds
+        if options.faults.streamStall > 0 { underWay += options.faults.streamStallMax.nanoseconds }
+        if plan.meta.before + plan.meta.after + plan.meta.late > 0 { underWay += Interval.seconds(10).nanoseconds }
+        universe.after(Interval(nanoseconds: underWay)) { [unowned self] in
+            guard isWorking, machine.process?.world.isAlive == false else { return }
+            if canLose(machine), universe.now - undisturbedSince > .seconds(4) {
+                note("\(machine.host.name) has lost its disk")
+                replaceDisk(of: machine)
+            }
+            restart(machine, after: outage())
+        }
+    }
+
+    private func canLose(_ machine: Machine) -> Bool {
+        guard let store = machine.store, mdt?.server != nil, disturbances == 0 else { return false }
+        let areThere = machines.allSatisfy { $0 === machine || ($0.process?.isServing == true && $0.host.isUp && !$0.hasFailed) }
+        return areThere && losses.canSpare(store)
+    }
+
+    private func drain(_ number: Int) {
+        guard let process = mdt, let server = process.server, let store = machines[number].store else { return }
+        let isDrained = !drained.contains(number)
+        // As many stay as there are copies, and as many as a disk that is lost needs.
+        if isDrained, machines.count - drained.count <= plan.replicas { return }
+        note("\(machines[number].host.name) is \(isDrained ? "to be emptied" : "not to be emptied any more")")
+        if isDrained { drained.insert(number) } else { drained.remove(number) }
+        process.world.spawn { [unowned self] in
+            do throws(Failure) { try await server.catalogue.setDrained(store, isDrained) } catch {
+                note("that is not noted: \(error.detail)")
+            }
+        }
+    }
+
     private func restart(_ machine: Machine, after interval: Interval) {
         universe.after(interval) { [unowned self] in if !isEnding { start(machine) } }
     }
@@ -134,7 +179,9 @@ extension ReplicatedRun {
         note("\(server.name) and \(client.name) are cut off from each other, \(["both ways", "there", "back"][way])")
         if way != 1 { universe.block(from: server, to: client) }
         if way != 2 { universe.block(from: client, to: server) }
-        universe.after(outage()) { [unowned self] in universe.healPartition(server, client) }
+        let time = outage()
+        disturb(for: time)
+        universe.after(time) { [unowned self] in universe.healPartition(server, client) }
     }
 
     // Clients
@@ -153,9 +200,22 @@ extension ReplicatedRun {
     private func takeOver() {
         guard let old = owner, old.isOpen, clients.count < ReplicatedRun.clientsMax else { return }
         note("client \(old.number) is to lose the volume")
-        if universe.choices.coin() { old.world.stall(for: draw(100, 12_000)) }
+        if universe.choices.coin() {
+            let time = draw(100, 12_000)
+            disturb(for: time)
+            old.world.stall(for: time)
+        }
         universe.after(draw(0, 1_000)) { [unowned self] in
             if isWorking { startClient(force: universe.choices.below(4 as UInt64) != 0) }
+        }
+    }
+
+    /// Somebody may decide late, on what was true before.
+    private func disturb(for time: Interval) {
+        disturbances += 1
+        universe.after(time) { [unowned self] in
+            disturbances -= 1
+            undisturbedSince = universe.now
         }
     }
 }

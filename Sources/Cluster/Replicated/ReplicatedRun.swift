@@ -14,7 +14,10 @@ public final class ReplicatedRun: ClusterRun {
     /// A machine with one OST.
     final class Machine {
         let host: SimHost
-        let disk: SimDisk
+        fileprivate(set) var disk: SimDisk
+        fileprivate(set) var path = OSTProcess.path
+        /// Its disk is new, and no store was made on it yet.
+        fileprivate(set) var isEmpty = true
         var process: OSTProcess?
         /// Once it has served.
         var store: Identifier?
@@ -41,6 +44,13 @@ public final class ReplicatedRun: ClusterRun {
     private var volumeID: Identifier?
     private var revision = MetaRevision.none
     private(set) var losses = Losses()
+    private var lastVolume: VolumeRecord?
+    private(set) var disksLost = 0
+    /// Machines that are to be emptied, as far as it was asked for.
+    var drained: Set<Int> = []
+    /// Since when no client is cut off from a server or does not run.
+    var undisturbedSince = Instant.zero
+    var disturbances = 0
     var isEnding = false
 
     public init(seed: UInt64, options: ClusterOptions? = nil, plan: ReplicatedPlan? = nil) {
@@ -57,16 +67,31 @@ public final class ReplicatedRun: ClusterRun {
         auditHost = universe.addHost("audit")
         readerHost = universe.addHost("reader")
         super.init(universe, drawn, Address(cluster: [MDTProcess.endpoint], name: "volume"))
-        for (number, machine) in machines.enumerated() {
-            let first = OSTProcess.dataBegins(diskBytes: drawn.diskBytes)
-            machine.disk.mayDamage = { [unowned self] range in
-                number == self.plan.rotting && range.lowerBound >= first && machine.process?.isServing == true && !isHealed
-            }
-            machine.disk.mayFail = { [unowned self] in
-                number == self.plan.failing && machine.process?.isServing == true && !isHealed
-            }
-        }
+        for machine in machines { setFaults(of: machine) }
         history.readsOutliveWriters = true
+    }
+
+    private func setFaults(of machine: Machine) {
+        let first = OSTProcess.dataBegins(diskBytes: options.diskBytes)
+        let number = machines.firstIndex { $0 === machine }
+        machine.disk.mayDamage = { [unowned self, unowned machine] range in
+            number == plan.rotting && range.lowerBound >= first && machine.process?.isServing == true && !isHealed
+        }
+        machine.disk.mayFail = { [unowned self, unowned machine] in
+            number == plan.failing && machine.process?.isServing == true && !isHealed
+        }
+    }
+
+    /// An empty disk takes the place of the one that was there. What that had is gone.
+    func replaceDisk(of machine: Machine) {
+        disksLost += 1
+        lost(machine)
+        losses.noteDamage()
+        machine.path = "\(OSTProcess.path)\(disksLost)"
+        machine.disk = machine.host.addDisk(machine.path, bytes: options.diskBytes)
+        machine.isEmpty = true
+        machine.store = nil
+        setFaults(of: machine)
     }
 
     override func release() {
@@ -77,7 +102,7 @@ public final class ReplicatedRun: ClusterRun {
 
     override func setUp() {
         startMDT(format: true)
-        for machine in machines { start(machine, format: true) }
+        for machine in machines { start(machine) }
         wait("the OSTs have not registered") { machines.contains { $0.process?.isRegistered != true } }
         let client = universe.addHost("maker").start("maker")
         perform("the volume is made", in: client) { [unowned self] () throws(Failure) in
@@ -120,17 +145,26 @@ public final class ReplicatedRun: ClusterRun {
 
     // Processes
 
-    func start(_ machine: Machine, format: Bool = false) {
+    func start(_ machine: Machine) {
         if !machine.host.isUp { machine.host.restorePower() }
         if let process = machine.process, process.world.isAlive { return }
         machine.hasFailed = false
-        let process = OSTProcess(self, machine.host, machine.endpoint, servers: [MDTProcess.endpoint])
+        if machine.isEmpty, machine.process?.path == machine.path {
+            // It died while a store was made there; what it left is thrown away.
+            machine.path += "x"
+            machine.disk = machine.host.addDisk(machine.path, bytes: options.diskBytes)
+            setFaults(of: machine)
+        }
+        let process = OSTProcess(self, machine.host, machine.endpoint, servers: [MDTProcess.endpoint], path: machine.path)
         machine.process = process
-        process.start(format: format)
+        process.start(format: machine.isEmpty)
     }
 
     override func ostServes(_ process: OSTProcess) {
-        for machine in machines where machine.process === process { machine.store = process.store }
+        for machine in machines where machine.process === process {
+            machine.store = process.store
+            machine.isEmpty = false
+        }
     }
 
     func startMDT(format: Bool = false) {
@@ -165,8 +199,28 @@ public final class ReplicatedRun: ClusterRun {
         guard contents.revision != revision else { return }
         revision = contents.revision
         guard let volume = volume() else { return }
+        if let lastVolume { checkMoves(from: lastVolume, to: volume) }
+        lastVolume = volume
         if losses.observe(volume, now: universe.now) { history.losePower() }
         note("map \(volume.object.map): \(losses)")
+    }
+
+    /// A member that moves counts where it was until it has everything where it goes to.
+    private func checkMoves(from old: VolumeRecord, to new: VolumeRecord) {
+        for (index, entry) in new.entries.enumerated() {
+            let (from, store) = (old.entries[index], new.stores[entry.ost])
+            guard old.stores[from.ost] != store else { continue }
+            let move = old.moves.first { $0.placement * old.members + $0.member == index }
+            let isFilled = move.map { old.stores[$0.entry.ost] == store && $0.entry.state == .filling } == true
+            if entry.state != .inSync || !isFilled { report("member \(index) is put on another OST, and has not everything there") }
+        }
+        for placement in 0..<new.placementCount {
+            let range = placement * new.members..<(placement + 1) * new.members
+            let left = range.count { old.entries[$0].state == .inSync && new.entries[$0].state != .inSync }
+            if left > 0, !new.entries[range].contains(where: { $0.state == .inSync }) {
+                report("placement \(placement) has nobody in sync")
+            }
+        }
     }
 
     func lost(_ machine: Machine) {

@@ -55,7 +55,7 @@ extension ClusterOptions {
             faults.lostWrite = 5_000
         case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .skipsReconcile, .excludesAlone,
             .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .stampsOnlyTheNumber,
-            .rebuildsWithoutRaising:
+            .rebuildsWithoutRaising, .rebuildsWithoutFilling, .movesFromBase, .movesBeforeFilled:
             unreachable("a volume in this world has one member")
         }
     }

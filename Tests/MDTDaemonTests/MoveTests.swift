@@ -1,0 +1,219 @@
+import Base
+import Client
+import Environment
+import MDTDaemon
+import Simulation
+import Testing
+import VolumeEngine
+import Wire
+
+/// Members that move to other OSTs while the volume's writer goes on: the shipping library, daemons and metadata server.
+@Suite struct MoveTests {
+    private func write(_ run: VolumeRun, blocks: Int = 1024) throws {
+        try run.open()
+        for block in 0..<blocks { run.submit(.write, block * 4 % VolumeRun.blocks, 1) }
+        try run.drain()
+        run.submit(.flush, 0, 1)
+        try run.drain()
+    }
+
+    private func readAll(_ run: VolumeRun) throws {
+        for start in stride(from: 0, to: VolumeRun.blocks, by: 64) { run.submit(.read, start, 64) }
+        try run.drain()
+        #expect(run.errors == [] && run.failures() == [])
+    }
+
+    private func drain(_ run: VolumeRun, _ ost: OST, _ isDrained: Bool = true) throws {
+        var header = FrameHeader(.ostDrain)
+        header.argument = isDrained ? 1 : 0
+        let peer = try run.bench.connect()
+        defer { peer.close() }
+        try peer.exchange(header, OSTRemoveRequest(store: ost.store).encoded)
+    }
+
+    /// With writes going on, until the OST has no place and nothing moves; `each` looks at every map on the way.
+    private func wait(
+        _ run: VolumeRun, toLeave store: Identifier, seconds: UInt64 = 90, _ each: (VolumeMap) throws -> Void = { _ in }
+    ) throws {
+        let end = run.bench.universe.now + .seconds(seconds)
+        while true {
+            let map = try run.map()
+            try each(map)
+            if map.index(of: store) == nil, map.moves.isEmpty, map.entries.allSatisfy({ $0.state == .inSync }) { return }
+            guard run.bench.universe.now < end else {
+                throw Failure(.deadlineExceeded, "members do not move: \(map.entries.map(\.state)) \(map.moves)")
+            }
+            for _ in 0..<10 {
+                if run.underWay < 8 { run.submit(.write, run.below(VolumeRun.blocks - 8), 1 + run.below(4)) }
+                run.bench.universe.run(for: .milliseconds(20))
+            }
+        }
+    }
+
+    private func objects(_ run: VolumeRun, on ost: OST) throws -> Int {
+        let client = run.bench.client
+        return try run.bench.run { () throws(Failure) in
+            let catalogue = OSTCatalogue(client, ost.address)
+            defer { catalogue.close() }
+            return try await catalogue.list().count
+        }
+    }
+
+    /// An empty OST comes in the place of one whose disk is gone. The writer fills it by itself, with what is written and no more.
+    @Test func aLostDiskIsFilledOntoAnEmptyOST() throws {
+        let run = try VolumeRun(seed: 1, spareAfter: .seconds(12))
+        try write(run, blocks: 256)
+        let lost = run.bench.osts[1].store
+        run.bench.osts[1].kill()
+        let spare = try run.bench.addOST()
+        try wait(run, toLeave: lost)
+        try run.drain()
+        #expect(try run.map().index(of: spare.store) != nil)
+        #expect(try run.differences() == [])
+        // Less than half of the volume was ever written, and two thirds of it had a copy there.
+        let copied = run.volume?.resyncedBytes ?? 0
+        #expect(copied > 0 && copied < UInt64(VolumeRun.blocks * Block.bytes) / 2, "\(copied) bytes were copied")
+        try readAll(run)
+        // What it was filled with is all there is.
+        run.bench.osts[0].kill()
+        run.bench.universe.run(for: .seconds(3))
+        try readAll(run)
+        try run.bench.osts[0].start()
+        try run.close()
+    }
+
+    /// A living OST is emptied, and all the time each placement has as many members in sync as before. Its objects go, and it can be
+    /// forgotten.
+    @Test func aDrainedOSTCountsUntilAnotherOneHasEverything() throws {
+        let run = try VolumeRun(seed: 2)
+        try write(run)
+        let spare = try run.bench.addOST()
+        try run.bench.waitUntil("the new OST has registered") { spare.isRegistered }
+        let leaving = run.bench.osts[0]
+        try drain(run, leaving)
+        var seen = 0
+        try wait(run, toLeave: leaving.store) { map in
+            #expect(map.entries.allSatisfy { $0.state == .inSync })
+            seen = max(seen, map.moves.count)
+        }
+        try run.drain()
+        #expect(seen > 0, "members were seen on their way")
+        #expect(try run.differences() == [])
+        try run.bench.waitUntil("its object is removed") { run.bench.logs.contains { $0.contains("objects without members removed") } }
+        #expect(try objects(run, on: leaving) == 0)
+        try readAll(run)
+        leaving.kill()
+        run.bench.universe.run(for: .seconds(61))
+        try readAll(run)
+        try run.bench.connect().ask(.ostRemove, OSTRemoveRequest(store: leaving.store))
+        try run.close()
+    }
+
+    /// The only copy moves, and then another one: nothing is lost on the way, and the writer never knows.
+    @Test func theOnlyCopyMoves() throws {
+        let run = try VolumeRun(seed: 3, replicas: 1)
+        try write(run)
+        for number in [0, 1] {
+            let leaving = run.bench.osts[number]
+            try drain(run, leaving)
+            try wait(run, toLeave: leaving.store) { map in #expect(map.entries.allSatisfy { $0.state == .inSync }) }
+            try readAll(run)
+        }
+        #expect(try run.map().osts.map(\.store) == [run.bench.osts[2].store])
+        try run.close()
+        try run.open()
+        try readAll(run)
+        try run.close()
+    }
+
+    /// There is nowhere to go: the sentence says what is missing, and nothing changes until there is.
+    @Test func whereNoOSTIsLeftItIsSaid() throws {
+        let run = try VolumeRun(seed: 4)
+        try write(run)
+        try drain(run, run.bench.osts[0])
+        try drain(run, run.bench.osts[1])
+        run.bench.universe.run(for: .seconds(20))
+        #expect(run.bench.logs.contains { $0.contains("members cannot move yet") && $0.contains("no OST to put a member of 'vm1' on") })
+        // It is not to be left any more.
+        try drain(run, run.bench.osts[1], false)
+        try wait(run, toLeave: run.bench.osts[0].store, seconds: 120)
+        try readAll(run)
+        try run.close()
+    }
+
+    /// The one that is filled dies half way, the writer dies, the server dies: in the end nothing is anywhere but where the map says.
+    @Test(arguments: UInt64(1)...6) func movesAreBrokenOffAndEndAllTheSame(seed: UInt64) throws {
+        let run = try VolumeRun(seed: seed * 31, spareAfter: .seconds(12))
+        try write(run)
+        _ = try run.bench.addOST()
+        _ = try run.bench.addOST()
+        let leaving = run.bench.osts[Int(seed) % 3]
+        try drain(run, leaving)
+        for _ in 0..<6 {
+            run.bench.universe.run(for: .milliseconds(UInt64(run.below(4000))))
+            switch run.below(4) {
+            case 0:
+                run.crash()
+                try run.open()
+            case 1:
+                run.bench.killMDT()
+                run.bench.universe.run(for: .milliseconds(UInt64(run.below(2000))))
+                try run.bench.startMDT()
+            case _:
+                let moving = try run.map().moves.first.map { $0.entry.ost }
+                let store = try moving.map { try run.map().osts[$0].store }
+                let victim = run.bench.osts.first { $0.store == store && $0.isRunning } ?? run.bench.osts[3]
+                guard victim.isRunning else { break }
+                victim.kill()
+                run.bench.universe.run(for: .milliseconds(UInt64(run.below(6000))))
+                try victim.start()
+            }
+            for _ in 0..<20 { run.submit(.write, run.below(VolumeRun.blocks - 8), 1 + run.below(4)) }
+        }
+        try wait(run, toLeave: leaving.store, seconds: 180)
+        try run.drain()
+        #expect(try run.differences() == [])
+        try readAll(run)
+        try run.close()
+        run.bench.universe.run(for: .seconds(20))
+        let map = try run.map()
+        for ost in run.bench.osts { #expect(try objects(run, on: ost) == (map.index(of: ost.store) == nil ? 0 : 1), "on \(ost.host.name)") }
+    }
+
+    /// The only copy has moved, and was written since. The OST that it has left knows only that another one was being filled.
+    private func believesTheOldPlace() throws -> Bool {
+        let run = try VolumeRun(seed: 6, replicas: 1, placements: 1)
+        try write(run)
+        let leaving = try #require(run.bench.osts.first { try run.map().index(of: $0.store) != nil })
+        try drain(run, leaving)
+        // It is off the network the moment that it has lost its places, before its object is removed.
+        let end = run.bench.universe.now + .seconds(60)
+        while try run.map().index(of: leaving.store) != nil, run.bench.universe.now < end { run.bench.universe.run(for: .milliseconds(1)) }
+        leaving.kill()
+        let map = try run.map()
+        #expect(map.index(of: leaving.store) == nil)
+        run.crash()
+        run.bench.killMDT()
+        for ost in run.bench.osts where map.index(of: ost.store) != nil { ost.kill() }
+        try leaving.start()
+        do {
+            try run.bench.rebuild()
+            return true
+        } catch {
+            #expect("\(error)".contains("being filled, or up to date since"), "\(error)")
+            return false
+        }
+    }
+
+    @Test func anOSTThatLostItsPlaceIsNotBelievedInARebuild() throws {
+        #expect(try !believesTheOldPlace())
+    }
+
+    #if MUTANTS
+        @Test func theTestsCatchWhatTheyAreFor() throws {
+            defer { Mutant.active = nil }
+            Mutant.active = .rebuildsWithoutFilling
+            #expect(try believesTheOldPlace(), "who was being filled is not asked")
+        }
+    #endif
+}
