@@ -1,4 +1,5 @@
-/// Deliberate bugs, one at a time, that prove that the simulator's checks fire. Only debug builds contain them.
+/// Deliberate bugs, one at a time, that prove that the simulator's checks fire. Only debug builds contain them. Each rule of the protocol's
+/// models has one that leaves out just that rule; the table in docs/protocols/replication.md says which, and what notices.
 public enum Mutant: String, CaseIterable, Sendable {
     /// The store answers a flush without flushing the disk.
     case forgetsFlush
@@ -6,17 +7,27 @@ public enum Mutant: String, CaseIterable, Sendable {
     case acknowledgesOutOfLogOrder
     /// The store gives a replaced block out again before the record that replaced it is durable.
     case reusesBlockEarly
-    /// The OST takes requests of a session that a newer one has replaced.
+    /// The OST takes requests of a session that a newer one has replaced. Rule `session`.
     case acceptsOldSession
     /// Neither the OST nor the client compares a block read with its check.
     case skipsCheck
-    /// The store takes writes of a fill that another one or a restart has ended.
+    /// A fence does not refuse the writes that wait for room: they land after it. Rule `drain`.
+    case fencesWithoutDraining
+    /// An OST goes on taking requests of the writer before the fence. Rule `fence`.
+    case ignoresFences
+    /// What was in doubt is not after a loss of power. Rule `lost_doubt`.
+    case forgetsDoubtAfterPowerLoss
+    /// A store that is loaded anew after a failed flush keeps its boot identity. Rule `fail_boot`.
+    case keepsBootAfterFailure
+    /// The store takes writes of a fill that a restart has ended. Rule `fill_boot`.
     case fillNeverDies
-    /// A fill write covers what the writer has written since the fill began.
+    /// The store takes writes of a fill that another one has ended. Rule `fill_id`.
+    case takesOlderFills
+    /// A fill write covers what the writer has written since the fill began. Rule `fill_live`.
     case fillCoversLive
-    /// A fill write of a block in doubt at its source is not in doubt.
+    /// A fill write of a block in doubt at its source is not in doubt. Rule `fill_doubt`.
     case fillForgetsDoubt
-    /// The end of a fill is answered before what it has brought is on stable media.
+    /// The end of a fill is answered before what it has brought is on stable media. Rule `fill_flush`.
     case fillEndsUnflushed
     /// Handles of writers stay as they are when a fill begins.
     case fillKeepsWriters
@@ -27,14 +38,62 @@ public enum Mutant: String, CaseIterable, Sendable {
     /// A catalogue is rebuilt although a member that was being filled, and may count since, was not asked.
     case rebuildsWithoutFilling
 
-    /// A writer opens without making equal what its predecessor left in doubt.
+    /// A writer opens without making equal what its predecessor left in doubt. Rule `reconcile`.
     case skipsReconcile
-    /// A member that is away is left out before the metadata server knows.
+    /// A member that is away is left out before the metadata server knows. Rule `exclude`.
     case excludesAlone
+    /// An exclusion counts when the metadata server has it, and no OST hears of it. Rule `map`.
+    case excludesOnlyAtServer
+    /// The mark passes a write that only some members have. Rule `watermark`.
+    case marksWhatSomeHave
+    /// The mark passes what is not on stable media everywhere. Rule `mark_flushed`.
+    case marksUnflushed
+    /// The same of what makes members equal. Rule `drop_flushed`.
+    case marksUnflushedRewrites
+    /// Reads do not wait for writes that they overlap. Rule `hold_reads`.
+    case readsOverlapWrites
+    /// A writer reads on without the word of every member. Rule `confirm`.
+    case readsUnheard
+    /// A writer reads without the word of members that it believes to be filling. Rule `confirm_fill`.
+    case readsWithoutFilling
+    /// Clients that only read do so also from members that are being filled. Rule `reader`.
+    case readerReadsFilling
+    /// A member that came back after a loss of power counts on, whatever it lost. In the place of rule `replay`.
+    case trustsMemberThatLostPower
+    /// Of several members that lost different things all count on. In the place of rule `bound_waits`.
+    case countsAllThatLostPower
+    /// What a member may have lost is read from another one before the first is excluded. In the place of rule `replay`.
+    case readsBesideLoss
+    /// A write that only a member has taken that lost power since is not sent again. In the place of rule `keep`.
+    case forgetsWhatOneTook
+    /// The last member in sync loses power, and the next flush ends well. Rule `boot`.
+    case hidesPowerLoss
+    /// A flush ends at once when nothing was acknowledged since the last one, whatever the open has rewritten. Rule `flush_todo`.
+    case flushSkipsRewrites
+    /// A flush does not go to members that are being filled. Rule `flush_fill`.
+    case flushSkipsFilling
     /// A write that some members refused lets go of its blocks although they differ.
     case skipsRewrite
-    /// The pages that a member lacks are listed before writes go to it.
+    /// The pages that a member lacks are listed before writes go to it. Rule `fill_told`.
     case listsBeforeFilling
+    /// A member is filled before everything in doubt is equal. Rule `fill_todo`.
+    case fillsBeforeReconciling
+    /// Writes are acknowledged without a member that is being filled and cannot be reached. Rule `ack_filling`.
+    case acknowledgesWithoutFilling
+    /// The end of a fill counts although the member was excluded, or another fill begun, in between. Rule `fill_cas`.
+    case endsAnyFill
+    /// A fill goes on when its target has lost power. Rule `fill_boot`, of the writer.
+    case fillSurvivesPowerLoss
+    /// A fill goes on when its source has lost power. In the place of rule `fill_kept`.
+    case fillSurvivesLossOfSource
+    /// What fills a member does not wait for writes of the same blocks. Rule `fill_live`, of the writer.
+    case fillIgnoresWrites
+    /// A member that was filled is in sync before it was flushed. Rule `fill_flush`, of the writer.
+    case fillSkipsFlush
+    /// A member is filled also from one that is stale.
+    case resyncsFromStale
+    /// A page that is found equal keeps its old version on the member that is filled.
+    case equalPageKeepsVersion
     /// A second attempt to fill a member begins at the mark that the first one has moved.
     case forgetsFillBase
     /// An exclusion does not say up to where the member had everything: it is asked itself when it is filled.

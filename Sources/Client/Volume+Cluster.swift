@@ -136,9 +136,10 @@ extension Volume {
         isOpen = true
         progress()
         guard options.write else { return inBackground { [self] in await keepMapFresh() } }
+        if mutated(.fillsBeforeReconciling) { inBackground { [self] in await keepHealthy() } }
         try await reconcile(doubts.runs(below: Block.count(covering: object.bytes)), deadline)
         openBase = nil
-        inBackground { [self] in await keepHealthy() }
+        if !mutated(.fillsBeforeReconciling) { inBackground { [self] in await keepHealthy() } }
     }
 
     /// Nobody is left out where nothing would remain.

@@ -180,9 +180,11 @@ extension Volume {
             resyncs[peer]?.state = .copying
             resyncs[peer]?.totalBytes = pages.reduce(0) { $0 + UInt64(blocks(of: $1).count * Block.bytes) }
             try await copy(pages, to: peer, target, map)
-            try await flushUnheard()
+            if !mutated(.fillSkipsFlush) { try await flushUnheard() }
             // What was copied, or written to both, is not what the source has any more.
-            if engine.losses > losses { throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile") }
+            if engine.losses > losses, !mutated(.fillSurvivesLossOfSource) {
+                throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile")
+            }
             apply(try await mdt.inSync(store, number: number, deadline: world.now + Volume.askDeadline))
             // Until all know it, nobody may be told that this is done: whoever closes the volume then leaves that to the next open.
             while engine.isMapPending, !isShutDown, !engine.isDead, !isEnding { await operations.sleep(.milliseconds(5)) }
@@ -338,7 +340,7 @@ extension Volume {
                 runs.append(block..<block + 1)
             }
         }
-        return runs.isEmpty ? [0..<1] : runs
+        return runs.isEmpty && !mutated(.equalPageKeepsVersion) ? [0..<1] : runs
     }
 }
 

@@ -195,7 +195,8 @@ final class ClientProcess {
 
     private func begin(_ kind: Operation.Kind, memory: Memory?, write: UInt32 = 0) -> UInt {
         nextTag += 1
-        pending[nextTag] = Pending(kind: kind, write: write, memory: memory, began: world.now, deadline: deadline(), isLate: run.isHealed)
+        pending[nextTag] = Pending(
+            kind: kind, write: write, memory: memory, began: world.now, deadline: deadline(), isLate: world.now >= run.healedAt)
         return nextTag
     }
 

@@ -33,7 +33,7 @@ public class ClusterRun {
         didSet { healedAt = isHealed ? universe.now : .never }
     }
     /// Since when nothing can go wrong any more.
-    private(set) var healedAt = Instant.zero
+    var healedAt = Instant.zero
     private var operationsBegun = 0
     var workBegan = Instant.zero
 
@@ -231,7 +231,7 @@ public class ClusterRun {
             report("\(ost.world.name) leaves behind \(left)")
         }
         harvest()
-        ost.world.kill()
+        ost.world.exit()
     }
 
     /// Reads everything on a disk whose daemon has stopped.
@@ -247,7 +247,7 @@ public class ClusterRun {
             isDone = true
         }
         wait("verifying does not end") { !isDone }
-        world.kill()
+        world.exit()
     }
 }
 

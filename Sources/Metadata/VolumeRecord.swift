@@ -308,7 +308,8 @@ public struct VolumeRecord: CatalogueValue {
     mutating func endFill(_ filled: Set<Identifier>, generation: UInt64, number: UInt64) throws(Failure) -> Bool {
         try check(generation: generation)
         let done = entries.indices.filter {
-            entries[$0].state == .filling && entries[$0].changed == number && filled.contains(stores[entries[$0].ost])
+            (entries[$0].state == .filling && entries[$0].changed == number || mutated(.endsAnyFill) && entries[$0].state != .inSync)
+                && filled.contains(stores[entries[$0].ost])
         }
         let arrived = moves.filter {
             $0.entry.state == .filling && $0.entry.changed == number && filled.contains(stores[$0.entry.ost])

@@ -53,7 +53,7 @@ extension OSTEngine {
                     object.recoverer == HandleReference(connection: index, index: position),
                     "object \(handle.pointee.object.raw) has two recoveries")
             }
-            guard handle.pointee.writes else { continue }
+            guard handle.pointee.writes, !mutated(.ignoresFences) else { continue }
             invariant(
                 object.writer == HandleReference(connection: index, index: position),
                 "object \(handle.pointee.object.raw) has two handles that write")

@@ -179,6 +179,10 @@ extension OSTEngine {
         // From here on nothing of the old writer is taken, whatever becomes of the new one.
         if let writer = objects[object]?.writer, requests[slot].pointee.state == .store {
             hit(.writerFenced)
+            if mutated(.ignoresFences) {
+                objects[object]?.writer = nil
+                return
+            }
             setHandle(writer, .fenced)
             refuseUnsubmitted(writer, .fenced)
         }

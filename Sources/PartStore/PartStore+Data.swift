@@ -36,9 +36,12 @@ extension PartStore {
         guard exists(target.object) else { return .notFound }
         let admitted = state.objects[target.object].admitted
         if target.fill > 0 {
-            guard admitted.fill == target.fill || mutated(.fillNeverDies) else { return .staleMap }
+            let isAlive =
+                admitted.fill == target.fill || mutated(.fillNeverDies) && admitted.fill == 0
+                || mutated(.takesOlderFills) && target.fill < admitted.fill
+            guard isAlive else { return .staleMap }
             guard target.version.generation <= admitted.generation else { return .invalidArgument }
-        } else if target.version.generation != admitted.generation {
+        } else if target.version.generation != admitted.generation, !mutated(.ignoresFences) {
             return target.version.generation < admitted.generation ? .fenced : .invalidArgument
         }
         return isWithin(target.object, target.part, target.firstBlock, target.blockCount) ? nil : .outOfRange

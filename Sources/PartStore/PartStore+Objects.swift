@@ -62,7 +62,7 @@ extension PartStore {
         guard hasTwoSlots else { return .overloaded }
         guard stampFirst(object, map, volume), let index = slots.take(tag: tag) else { return .noSpace }
         state.objects[object].admitted.generation = generation
-        refuseWaiting(object, .fenced)
+        if !mutated(.fencesWithoutDraining) { refuseWaiting(object, .fenced) }
         var record = LogRecord(.fence, object)
         record.version.generation = generation
         if settles { record.flags = LogRecord.settles }

@@ -36,6 +36,7 @@ public enum StoreFile {
         let world = operations.world
         var loader = try await StoreLoader(operations, disk: disk, path: path, bytesMax: options.loadBytesMax)
         var state = try await loader.rebuild(distrusts: afterFailure)
+        if mutated(.forgetsDoubtAfterPowerLoss), loader.lostPower { state.forgetDoubts() }
         let allocator = try allocator(for: &state, loader.superblock.geometry)
         // The daemon ended while it wrote a snapshot. It is written anew, to the room that was kept for it.
         let goesOn = loader.half != Int(loader.superblock.snapshotHalf)
@@ -53,7 +54,7 @@ public enum StoreFile {
         var superblock = loader.superblock
         superblock.revision += 1
         superblock.mountCounter += 1
-        let isSameBoot = !afterFailure && !loader.lostPower
+        let isSameBoot = (!afterFailure || mutated(.keepsBootAfterFailure)) && !loader.lostPower
         if !isSameBoot {
             superblock.boot = Identifier(wallClockMilliseconds: world.wallClockMilliseconds, random: (world.random(), world.random()))
         }

@@ -321,6 +321,18 @@ struct StoreState: ~Copyable {
         needsSweep = false
     }
 
+    /// What must never be done: see the mutant.
+    mutating func forgetDoubts() {
+        for object in objects.all {
+            var lists = [objects[object].orphans, objects[object].doubts]
+            for index in lists.indices {
+                while let entry = doubts.popFirst(from: &lists[index]) { forget(entry, object, .max) }
+            }
+            (objects[object].orphans, objects[object].doubts) = (lists[0], lists[1])
+        }
+        freed.removeAll()
+    }
+
     /// The running store applies every record to every page.
     mutating func forgetImages() {
         for index in 0..<map.pageEnd { map.page(index).pointee.imageRecord = 0 }

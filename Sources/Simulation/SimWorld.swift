@@ -93,6 +93,9 @@ public final class SimWorld: World, @unchecked Sendable {
         end(.killed)
     }
 
+    /// It has done what it was there for. Ends as if it were killed, and is no fault.
+    public func exit() { end(.killed) }
+
     func end(_ end: End) {
         guard isAlive else { return }
         isAlive = false
@@ -128,7 +131,10 @@ public final class SimWorld: World, @unchecked Sendable {
     }
 
     /// It does not run for this long, as when its machine swaps or migrates.
-    public func stall(for interval: Interval) { stalledUntil = max(stalledUntil, (universe.now + interval).nanoseconds) }
+    public func stall(for interval: Interval) {
+        universe.count(.stall)
+        stalledUntil = max(stalledUntil, (universe.now + interval).nanoseconds)
+    }
 
     /// What it has open and under way.
     public var outstanding: Outstanding {

@@ -122,12 +122,15 @@ public final class Universe {
     }
 
     /// Nothing that `from` sends reaches `to` until healed.
-    public func block(from: SimHost, to: SimHost) { network.partition(from.number, to.number, until: .max) }
+    public func block(from: SimHost, to: SimHost) {
+        count(.partition)
+        network.partition(from.number, to.number, until: .max)
+    }
 
     /// Cuts two hosts off from each other, both ways.
     public func partition(_ left: SimHost, _ right: SimHost) {
         block(from: left, to: right)
-        block(from: right, to: left)
+        network.partition(right.number, left.number, until: .max)
     }
 
     public func healPartition(_ left: SimHost, _ right: SimHost) {

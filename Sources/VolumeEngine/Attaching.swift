@@ -201,12 +201,17 @@ extension VolumeEngine {
                 marks.hit(.powerLostWithNothingAtRisk)
                 return
             }
+            if mutated(.trustsMemberThatLostPower) || mutated(.fillSurvivesPowerLoss) && !hasMemberInSync(peer) {
+                return peers.at(peer).pointee.durability.settleLoss()
+            }
             if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
             // It is the last one wherever it is in sync.
         }
         powerLost()
         peers.at(peer).pointee.durability.settleLoss()
     }
+
+    private func hasMemberInSync(_ peer: Int) -> Bool { table.members.contains { $0.peer == peer && $0.state == .inSync } }
 
     /// The peer lacks what it had for good: its disk is an old copy, or has lost a piece of its log. Where nobody else has that, nothing is
     /// read from it or written to it before the newest disk is back.
@@ -222,7 +227,7 @@ extension VolumeEngine {
     mutating func powerLost() {
         losses += 1
         repeatVolatile()
-        guard unflushed.lostPower() else {
+        guard !mutated(.hidesPowerLoss), unflushed.lostPower() else {
             marks.hit(.powerLostWithNothingAtRisk)
             return
         }
@@ -244,6 +249,7 @@ extension VolumeEngine {
 
     /// What some member has taken and others have not answered yet is acknowledged to nobody, and may be gone where it was taken.
     private mutating func repeatVolatile() {
+        if mutated(.forgetsWhatOneTook) { return }
         var index = operations.active.first
         while index != SlotList.none {
             let slot = operations.at(index)

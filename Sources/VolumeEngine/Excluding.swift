@@ -115,6 +115,11 @@ extension VolumeEngine {
         let isDoubted = (tableNext ?? table).shares(peer) { isOld || !peers.at($0).pointee.isTainted || outranks($0, peer) }
         if isDoubted { return }
         peers.at(peer).pointee.isTainted = false
+        peers.at(peer).pointee.isLacking = tableNext != nil
+        for other in 0..<peers.count where mutated(.countsAllThatLostPower) && peers.at(other).pointee.isTainted {
+            peers.at(other).pointee.isTainted = false
+            peers.at(other).pointee.durability.settleLoss()
+        }
         powerLost()
         peers.at(peer).pointee.durability.settleLoss()
     }
@@ -135,7 +140,7 @@ extension VolumeEngine {
         mapNumber = new.number
         for peer in 0..<peers.count {
             // One that joins hears it when its session is opened.
-            let isTold = isWritable && new.isUsed(peer) && peers.at(peer).pointee.isUsed
+            let isTold = isWritable && new.isUsed(peer) && peers.at(peer).pointee.isUsed && !mutated(.excludesOnlyAtServer)
             peers.at(peer).pointee.stampWanted = isTold ? new.number : 0
             if peers.at(peer).pointee.isTainted, new.isUsed(peer) { reconsider(tainted: peer) }
         }
@@ -171,6 +176,7 @@ extension VolumeEngine {
             let state = peers.at(peer)
             let wasUsed = state.pointee.isUsed
             state.pointee.isUsed = table.isUsed(peer)
+            state.pointee.isLacking = false
             if !wasUsed, state.pointee.isUsed {
                 // It has its time from now on.
                 state.pointee.detachedAt = now
@@ -208,7 +214,9 @@ extension VolumeEngine {
             let request = state.pointee.requests.at(index)
             guard request.pointee.state != .free, request.pointee.part != SlotList.none, request.pointee.opcode != .flush else { continue }
             let row = rows.range(ofChunk: parts.at(request.pointee.part).pointee.block >> chunkShift)
-            if !rows.takesWrites(peer, in: row) { requestEnded(peer, index) }
+            let isFilling =
+                mutated(.acknowledgesWithoutFilling) && row.contains { rows.members[$0].peer == peer && rows.members[$0].state == .filling }
+            if isFilling || !rows.takesWrites(peer, in: row) { requestEnded(peer, index) }
         }
     }
 

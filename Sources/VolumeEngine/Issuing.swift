@@ -185,10 +185,10 @@ extension VolumeEngine {
             let member = members.lowerBound + position
             let index = rows.members[member].peer
             // What it lost may be what a successor believes, until it is excluded: whatever another one has kept is not told before.
-            if rows.members[member].takesWrites, peers.at(index).pointee.isTainted { return -1 }
-            guard rows.members[member].state == .inSync, tried & 1 << UInt64(position) == 0, source == nil || source == index else {
-                continue
-            }
+            if rows.members[member].takesWrites, mayLack(index, member), !mutated(.readsBesideLoss) { return -1 }
+            let isComplete =
+                rows.members[member].state == .inSync || mutated(.readerReadsFilling) && !isWritable && rows.members[member].takesWrites
+            guard isComplete, tried & 1 << UInt64(position) == 0, source == nil || source == index else { continue }
             let peer = peers.at(index)
             guard peer.pointee.hasRoomAttached, peer.pointee.outstanding < bestLoad else { continue }
             best = member
@@ -197,13 +197,23 @@ extension VolumeEngine {
         return best
     }
 
+    /// Whether others have what the peer has lost, and the map that excludes it there does not hold yet.
+    private func mayLack(_ peer: Int, _ member: Int) -> Bool {
+        if peers.at(peer).pointee.isTainted { return true }
+        guard peers.at(peer).pointee.isLacking, let tableNext else { return false }
+        let first = member / rows.width * tableNext.membersPerPlacement
+        let row = tableNext.members[first..<first + tableNext.membersPerPlacement]
+        return !row.contains { $0.peer == peer && $0.state == .inSync }
+    }
+
     /// Whether every member was heard of late, filling ones included: one may have become the only one in sync since. A writer that is cut
     /// off from some may have a successor that excluded the one it still reaches; so it reads on only for so long, and then asks first.
     /// The successor waits longer than that before it writes (P3).
     private mutating func hasHeard(from members: Range<Int>) -> Bool {
-        guard isWritable else { return true }
+        guard isWritable, !mutated(.readsUnheard) else { return true }
         var isFresh = true
         for member in members where rows.members[member].takesWrites {
+            if mutated(.readsWithoutFilling), rows.members[member].state == .filling { continue }
             let index = rows.members[member].peer
             let peer = peers.at(index)
             if peer.pointee.lastReceived + VolumeEngine.trustWithoutWord > now { continue }
@@ -282,8 +292,8 @@ extension VolumeEngine {
     private mutating func issueFlush(_ index: Int) -> Bool {
         guard tableNext == nil else { return false }
         var isAnyBehind = false
-        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.durability.isBehind { isAnyBehind = true }
-        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
+        for peer in 0..<peers.count where isFlushed(peer, index) && peers.at(peer).pointee.durability.isBehind { isAnyBehind = true }
+        for peer in 0..<peers.count where isFlushed(peer, index) {
             guard !isAnyBehind || peers.at(peer).pointee.durability.isBehind else { continue }
             guard peers.at(peer).pointee.hasRoomAttached else {
                 lacksRoom(peer)
@@ -292,7 +302,7 @@ extension VolumeEngine {
         }
         let part = take(.flush, .flush, index)
         let slot = parts.at(part)
-        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed {
+        for peer in 0..<peers.count where isFlushed(peer, index) {
             guard !isAnyBehind || peers.at(peer).pointee.durability.isBehind else { continue }
             guard let request = peers.at(peer).pointee.requests.take(.flush, .part, part: part) else { unreachable("no request is free") }
             slot.pointee.requests += 1
@@ -300,6 +310,13 @@ extension VolumeEngine {
         }
         ready.remove(index)
         return true
+    }
+
+    private func isFlushed(_ peer: Int, _ operation: Int) -> Bool {
+        if mutated(.flushSkipsFilling), !operations.at(operation).pointee.isUnheard {
+            return table.members.contains { $0.peer == peer && $0.state == .inSync }
+        }
+        return peers.at(peer).pointee.isUsed
     }
 
     mutating func take(_ opcode: Opcode, _ purpose: PartSlot.Purpose, _ operation: Int) -> Int {

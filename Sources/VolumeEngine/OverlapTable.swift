@@ -19,6 +19,7 @@ struct OverlapTable: ~Copyable {
         @inline(__always)
         func conflicts(with other: Entry) -> Bool {
             (changesBlocks || other.changesBlocks) && first < other.end && other.first < end
+                && (changesBlocks == other.changesBlocks || !mutated(.readsOverlapWrites))
         }
     }
 

@@ -210,9 +210,12 @@ extension VolumeEngine {
             sendLater(peer, index)
         case .elsewhere:
             part.pointee.tried |= 1 << UInt64(request.pointee.member)
-            if status == .damaged || status == .checksumMismatch { part.pointee.damaged |= 1 << UInt64(request.pointee.member) }
+            // What happened on the way, to whom a block is to be copied: that the block is lost must be told to nobody for it.
+            let isOnTheWay = status == .checksumMismatch && part.pointee.purpose == .rewriteRead
+            let isDamaged = !isOnTheWay && (status == .damaged || status == .checksumMismatch)
+            if isDamaged { part.pointee.damaged |= 1 << UInt64(request.pointee.member) }
             marks.hit(.readElsewhere)
-            retry(peer, index, status == .checksumMismatch ? .damaged : status)
+            retry(peer, index, isDamaged ? .damaged : status)
         case .later:
             marks.hit(.overloadedRetried)
             delay(peer, index, status)
@@ -235,6 +238,8 @@ extension VolumeEngine {
                 refused(peer, index, .deadlineExceeded)
             }
         case .fenced:
+            // Whatever another member has said before.
+            part.pointee.status = .fenced
             refused(peer, index, .fenced)
             fail(.fenced)
         case .failed:
@@ -291,7 +296,8 @@ extension VolumeEngine {
         let part = request.pointee.part
         let slot = parts.at(part)
         if request.pointee.changesBlocks {
-            peers.at(peer).pointee.durability.took(slot.pointee.sequence)
+            let isForgotten = mutated(.marksUnflushedRewrites) && slot.pointee.purpose == .rewriteWrite
+            if !isForgotten { peers.at(peer).pointee.durability.took(slot.pointee.sequence) }
             slot.pointee.taken |= 1 << UInt64(request.pointee.member)
             if !request.pointee.isDurable {
                 slot.pointee.isVolatile = true
@@ -329,7 +335,8 @@ extension VolumeEngine {
         if part.pointee.changesBlocks {
             if status == .ok, !part.pointee.isUncertain {
                 order.end(index)
-                if part.pointee.isVolatile { unflushed.acknowledge() }
+                let isRewrite = mutated(.flushSkipsRewrites) && part.pointee.purpose == .rewriteWrite
+                if part.pointee.isVolatile, !isRewrite { unflushed.acknowledge() }
                 advanceMark()
             } else if part.pointee.sent.nonzeroBitCount > 1, part.pointee.taken != 0 || part.pointee.isUncertain {
                 return hold(index)

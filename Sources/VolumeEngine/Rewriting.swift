@@ -92,7 +92,11 @@ extension VolumeEngine {
     private mutating func issueRewriteRead(_ index: Int, _ members: Range<Int>) -> Bool {
         let slot = operations.at(index)
         let block = slot.pointee.cursorBlock
-        let member = reader(members, block: block, without: slot.pointee.avoided, only: slot.pointee.source)
+        let stale = members.first {
+            mutated(.resyncsFromStale) && slot.pointee.onlyFills && rows.members[$0].state == .stale
+                && peers.at(rows.members[$0].peer).pointee.hasRoomAttached
+        }
+        let member = stale ?? reader(members, block: block, without: slot.pointee.avoided, only: slot.pointee.source)
         let part: Int
         if member >= 0 {
             part = take(.read, .rewriteRead, index)

@@ -137,8 +137,10 @@ public struct VolumeEngine: ~Copyable {
             if operation.kind.movesData, operations.copy(vectors, to: index) { marks.hit(.vectorsOverflowed) }
             findEdges(index)
             if operation.kind == .rewrite { slot.pointee.phase = .rewrite }
-            let isFree = overlaps.insert(
-                index, slot.pointee.firstBlock, slot.pointee.endBlock, changesBlocks: operation.kind.changesBlocks)
+            let isFree =
+                mutated(.fillIgnoresWrites) && operation.onlyFills
+                || overlaps.insert(
+                    index, slot.pointee.firstBlock, slot.pointee.endBlock, changesBlocks: operation.kind.changesBlocks)
             if overlaps.isWide(index) { marks.hit(.wideOperation) }
             if isFree { ready.append(index) } else { marks.hit(.overlapWait) }
         }
@@ -217,7 +219,7 @@ public struct VolumeEngine: ~Copyable {
             marks.hit(.flushFailedAfterPowerLoss)
             slot.pointee.status = .powerLost
             finish(index)
-        } else if !isWritable {
+        } else if !isWritable || mutated(.flushSkipsRewrites) && unflushed.acknowledged == unflushed.settled && !slot.pointee.isUnheard {
             // A reader has written nothing that could be flushed.
             finish(index)
         } else {

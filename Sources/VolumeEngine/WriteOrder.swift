@@ -33,10 +33,10 @@ struct WriteOrder: ~Copyable {
     /// The write has a definite outcome: every member has it, or none does or ever will.
     mutating func end(_ slot: Int) { unfinished.remove(slot) }
 
-    mutating func advance(to sequence: UInt64) { mark = max(mark, min(completed, sequence)) }
+    mutating func advance(to sequence: UInt64) { mark = max(mark, min(mutated(.marksWhatSomeHave) ? last : completed, sequence)) }
 
     func checkInvariants() {
-        invariant(mark <= completed, "mark \(mark) is beyond completed \(completed)")
+        invariant(mark <= completed || mutated(.marksWhatSomeHave), "mark \(mark) is beyond completed \(completed)")
         var slot = unfinished.first
         var previous: UInt64 = 0
         while slot != SlotList.none {
@@ -60,7 +60,7 @@ struct Durability {
 
     /// The mark must not pass this on its account.
     @inline(__always)
-    var bound: UInt64 { isBehind ? durable : .max }
+    var bound: UInt64 { isBehind && !mutated(.marksUnflushed) ? durable : .max }
 
     @inline(__always)
     var isBehind: Bool { durable < highestTaken }

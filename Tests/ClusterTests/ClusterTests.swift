@@ -77,7 +77,7 @@ import Testing
         func theCheckerOfReplicatedVolumesCatches(_ mutant: Mutant) {
             Mutant.active = mutant
             defer { Mutant.active = nil }
-            let (problem, seeds) = firstProblem(replicated: 1...120) { $0.provoke(mutant, &$1) }
+            let (problem, seeds) = firstProblem(replicated: 1...200) { $0.provoke(mutant, &$1) }
             #expect(problem != nil, "\(mutant) is not caught within \(seeds) seeds")
         }
     #endif

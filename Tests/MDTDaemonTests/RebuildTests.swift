@@ -113,6 +113,22 @@ import Wire
             run.bench.killMDT()
             #expect(throws: Failure.self, "an exclusion that only the server has kept") { try run.bench.rebuild() }
         }
+
+        /// The map of the exclusion is nowhere but in the catalogue that is lost: the member counts again, with what it had.
+        @Test func anExclusionThatNoOSTHasHeardOfIsForgotten() throws {
+            defer { Mutant.active = nil }
+            Mutant.active = .excludesOnlyAtServer
+            let run = try VolumeRun(seed: 5)
+            try excluded(run)
+            run.crash()
+            #expect(try run.map().entries.contains { $0.state == .stale })
+            try run.bench.osts[1].start()
+            run.bench.killMDT()
+            try run.bench.rebuild()
+            try run.bench.serveRebuilt()
+            #expect(try run.map().entries.allSatisfy { $0.state == .inSync })
+            #expect(try run.differences() != [])
+        }
     #endif
 
     @Test func whatIsMissingIsNamed() throws {

@@ -2,6 +2,8 @@ import Base
 import Client
 import Environment
 import MDTDaemon
+import MetaStore
+import Metadata
 import Simulation
 import Testing
 import VolumeEngine
@@ -369,6 +371,32 @@ final class VolumeRun {
                 if writes, underWay < 8 { submit(.write, below(VolumeRun.blocks - 8), 1 + below(4)) }
                 bench.universe.run(for: .milliseconds(20))
             }
+        }
+    }
+
+    func ost(_ store: Identifier) -> OST {
+        guard let found = bench.osts.first(where: { $0.store == store }) else { preconditionFailure("store \(store) is served by nobody") }
+        return found
+    }
+
+    /// Of all members, in the catalogue as it is at this moment.
+    func states(_ id: Identifier) -> [MemberState] {
+        do throws(Failure) {
+            return try bench.contents.volume(id)?.entries.map(\.state) ?? []
+        } catch {
+            mixtures.append("the catalogue: \(error.detail)")
+            return []
+        }
+    }
+
+    /// All members on this OST count, whatever the others do.
+    func waitForHealth(of ost: OST) throws {
+        let end = bench.universe.now + .seconds(60)
+        while true {
+            let map = try map()
+            if map.entries.allSatisfy({ $0.state == .inSync || map.osts[$0.ost].store != ost.store }) { return }
+            guard bench.universe.now < end else { return mixtures.append("OST \(ost.number) is not brought up to date") }
+            bench.universe.run(for: .milliseconds(100))
         }
     }
 

@@ -113,6 +113,19 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         expect(failure { _ = try volume.endFill([stores[0]], generation: 1, number: volume.object.map) }?.status == .fenced)
     }
 
+    #if MUTANTS
+        @Test func withoutItsNumberAFillThatHasEndedWouldCount() throws {
+            Mutant.active = .endsAnyFill
+            defer { Mutant.active = nil }
+            var volume = try volume()
+            expect(try volume.raise(nonce: maker) && volume.exclude([stores[0]], generation: 1, base: .zero))
+            expect(try volume.beginFill([stores[0]], generation: 1, base: .zero))
+            let first = volume.object.map
+            expect(try volume.exclude([stores[0]], generation: 1, base: .zero))
+            expect(try volume.endFill([stores[0]], generation: 1, number: first) && volume.count(.inSync) == 6)
+        }
+    #endif
+
     /// Since when a store is behind is told from the first exclusion on, until the last member there is in sync again.
     @Test func theTimeOfTheFirstExclusionIsKept() throws {
         var volume = try volume()

@@ -419,14 +419,17 @@ import Wire
             switch mutant {
             case .fillCoversLive: try liveWritesStay()
             case .fillForgetsDoubt: try doubtIsKept()
-            case .fillNeverDies: try deadFillsAreRefused() || replacedFillsAreRefused()
+            case .fillNeverDies: try deadFillsAreRefused()
+            case .takesOlderFills: try replacedFillsAreRefused()
             case .fillEndsUnflushed: try theEndIsDurable()
             case .fillKeepsWriters: try olderSessionsAreCutOff()
             case _: true
             }
         }
 
-        @Test(arguments: [Mutant.fillCoversLive, .fillForgetsDoubt, .fillNeverDies, .fillEndsUnflushed, .fillKeepsWriters])
+        @Test(arguments: [
+            Mutant.fillCoversLive, .fillForgetsDoubt, .fillNeverDies, .takesOlderFills, .fillEndsUnflushed, .fillKeepsWriters,
+        ])
         func eachRuleIsNeeded(_ mutant: Mutant) throws {
             Mutant.active = mutant
             defer { Mutant.active = nil }

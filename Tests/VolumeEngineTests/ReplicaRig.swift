@@ -27,10 +27,16 @@ final class ReplicaRig {
     var nextTag: UInt = 1
     private let list = UnsafeMutablePointer<IOVector>.allocate(capacity: 64)
 
-    init(peers: Int = 3, members: Int = 2, floor: Int = 1, patience: Interval? = nil, seed: UInt64 = 1) {
+    init(
+        peers: Int = 3, members: Int = 2, floor: Int = 1, patience: Interval? = nil, seed: UInt64 = 1,
+        state: (_ placement: Int, _ peer: Int) -> MemberTable.State = { _, _ in .inSync }
+    ) {
         var all: ContiguousArray<MemberTable.Member> = []
         for placement in 0..<peers {
-            for member in 0..<members { all.append(MemberTable.Member(peer: (placement + member) % peers)) }
+            for member in 0..<members {
+                let peer = (placement + member) % peers
+                all.append(MemberTable.Member(peer: peer, state: state(placement, peer)))
+            }
         }
         table = MemberTable(
             number: 1, peerCount: peers, membersPerPlacement: members, floor: floor, floorPatience: patience, members: all)
@@ -173,6 +179,20 @@ final class ReplicaRig {
         let refusal = vectors.withUnsafeBufferPointer { engine.submit(operation, vectors: $0) }
         after()
         return (tag, refusal)
+    }
+
+    /// Brings a block to the members that are being filled, as a resync does.
+    @discardableResult
+    func fill(block: UInt64) -> UInt {
+        var operation = Operation(
+            .rewrite, offset: block * UInt64(Block.bytes), bytes: UInt64(Block.bytes), deadline: .seconds(1000),
+            tag: Operation.Tag(nextTag, 0))
+        nextTag += 1
+        operation.onlyFills = true
+        let refusal = engine.submit(operation, vectors: UnsafeBufferPointer(start: nil, count: 0))
+        precondition(refusal == nil, "a fill is refused")
+        after()
+        return nextTag - 1
     }
 
     func bytes(of tag: UInt) -> [UInt8] { memory[tag].map { Array($0) } ?? [] }

@@ -62,6 +62,19 @@ struct Losses: CustomStringConvertible {
         return lacking.contains { !before.contains($0) }
     }
 
+    /// Stores on which members began to be filled, or came to be in sync.
+    func fillsChanged(since before: Losses) -> [(store: Identifier, hasBegun: Bool)] {
+        var found: [(store: Identifier, hasBegun: Bool)] = []
+        for (member, old) in zip(members, before.members) where member.state != old.state && member.state != .stale {
+            if !found.contains(where: { $0.store == member.store }) { found.append((member.store, member.state == .filling)) }
+        }
+        for index in moving.keys.sorted() {
+            guard let member = moving[index], member.state == .filling, before.moving[index]?.state != .filling else { continue }
+            if !found.contains(where: { $0.store == member.store }) { found.append((member.store, true)) }
+        }
+        return found
+    }
+
     /// Placements without a member in sync that is complete, by their first members.
     private var lacking: [Int] {
         stride(from: 0, to: members.count, by: membersPerPlacement).filter { first in

@@ -6,7 +6,7 @@ import Wire
 /// What a seed of a replicated volume has besides what `ClusterOptions` say: who may fail, and how.
 public struct ReplicatedPlan: Sendable {
     public enum Happening: Int, CaseIterable, Sendable {
-        case kill, powerLoss, blackout, stop, mdtKill, clientKill, takeOver, breakConnections, cut
+        case kill, powerLoss, blackout, stop, mdtKill, clientKill, takeOver, breakConnections, cut, split
         /// A machine comes back with an empty disk in place of its own.
         case loseDisk
         /// Somebody wants an OST emptied, or not any more.
@@ -26,6 +26,8 @@ public struct ReplicatedPlan: Sendable {
     /// After how long members of an OST that is away move to others.
     public var spareAfter = Limits.spareAfterDefault
     public var disksLostMax = 2
+    /// One in so many clients that are cut off is so from the metadata server.
+    public var serverCuts: UInt64 = 6
     /// Somebody reads beside the writer.
     public var hasReader = false
     public var meta = MemoryMetaContents.Faults()
@@ -87,6 +89,9 @@ public struct ReplicatedPlan: Sendable {
         options.operationBytesMax = min(options.operationBytesMax, 256 << 10)
         options.workTime = .milliseconds(random.between(6_000, 40_000))
         options.client.deadline = .seconds(30)
+        // Each of many connections carries little.
+        let more = UInt32(random.between(1, 4))
+        for field in [\FaultPlan.reset, \.clog, \.streamStall, \.corruption, \.stall, \.diskSlow] { options.faults[keyPath: field] *= more }
         options.client.slots = max(options.client.slots, 32)
         options.ost.connectionsMax = 32
     }

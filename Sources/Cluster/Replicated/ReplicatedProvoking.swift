@@ -4,8 +4,10 @@ import Simulation
 /// Plans that lead to a deliberate bug in the protocol of replication quickly.
 extension ReplicatedPlan {
     public static let provokable: [Mutant] = [
-        .skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase,
-        .movesFromBase, .movesBeforeFilled,
+        .skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .ignoresFences,
+        .marksWhatSomeHave, .marksUnflushed, .marksUnflushedRewrites, .readsOverlapWrites, .readsUnheard, .readerReadsFilling,
+        .trustsMemberThatLostPower, .countsAllThatLostPower, .hidesPowerLoss, .forgetsDoubtAfterPowerLoss, .movesFromBase,
+        .movesBeforeFilled,
     ]
 
     public mutating func provoke(_ mutant: Mutant, _ options: inout ClusterOptions) {
@@ -14,18 +16,68 @@ extension ReplicatedPlan {
         options.eventPause = .milliseconds(900)
         options.operationsMax = 600
         meta = .init()
+        floor = 1
         rotting = nil
         failing = nil
         longOutage = 2
         outageMax = .seconds(3)
         switch mutant {
+        // Writers
         case .skipsReconcile: happenings = [.clientKill, .blackout]
         case .excludesAlone: happenings = [.kill, .clientKill]
         case .skipsRewrite:
             // A write that only one has in time.
-            happenings = [.kill, .cut]
-            options.deadlineMin = .milliseconds(50)
-            options.deadlineMax = .milliseconds(300)
+            happenings = [.kill, .cut, .breakConnections]
+            options.eventPause = .milliseconds(400)
+            options.operationsMax = 2_000
+            options.deadlineMin = .milliseconds(25)
+            options.deadlineMax = .milliseconds(100)
+        case .ignoresFences:
+            happenings = [.cut, .takeOver]
+            serverCuts = 1
+            outageMax = .seconds(6)
+        case .marksWhatSomeHave:
+            // What one cannot be sent the other has, durably.
+            happenings = [.clientKill, .cut]
+            options.durablePerMille = 500
+            options.operationsMax = 1_500
+            options.eventPause = .milliseconds(300)
+        case .readsOverlapWrites:
+            happenings = [.breakConnections, .cut]
+            options.operationsMax = 2_500
+            options.hotSpot = 64
+            options.depth = 32
+            options.eventPause = .milliseconds(300)
+        case .readsUnheard:
+            happenings = [.split]
+            replicas = 2
+            options.eventPause = .seconds(4)
+            options.workTime = .seconds(24)
+            options.operationsMax = 2_000
+            options.depth = 32
+            options.readPerMille = 950
+            options.hotSpot = 16
+            options.deadlineMax = .milliseconds(1500)
+        case .readerReadsFilling:
+            happenings = [.kill]
+            hasReader = true
+            longOutage = 1
+            options.flushPerMille = 100
+        // Loss of power
+        case .trustsMemberThatLostPower: happenings = [.powerLoss]
+        case .countsAllThatLostPower:
+            happenings = [.blackout]
+            options.eventPause = .milliseconds(400)
+            options.operationsMax = 1_500
+            options.flushPerMille = 10
+        case .hidesPowerLoss:
+            happenings = [.blackout]
+            options.flushPerMille = 100
+        case .marksUnflushed, .forgetsDoubtAfterPowerLoss: happenings = [.clientKill, .powerLoss, .blackout]
+        case .marksUnflushedRewrites:
+            happenings = [.clientKill, .powerLoss]
+            options.eventPause = .milliseconds(400)
+        // Filling
         case .listsBeforeFilling, .forgetsFillBase: happenings = [.kill]
         case .movesFromBase, .movesBeforeFilled:
             // To OSTs that have others of the volume, again and again, and some are broken off.
@@ -35,10 +87,7 @@ extension ReplicatedPlan {
         case .excludesWithoutBase:
             replicas = 2
             happenings = [.kill, .stop]
-        case .forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .acceptsOldSession, .skipsCheck, .fillNeverDies, .fillCoversLive,
-            .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .stampsOnlyTheNumber, .rebuildsWithoutRaising,
-            .rebuildsWithoutFilling:
-            unreachable("that bug is in one OST alone, or in what comes after a lost catalogue")
+        case _: unreachable("\(mutant) is in one OST alone, in what comes after a lost catalogue, or has a scene of its own")
         }
     }
 }

@@ -11,7 +11,10 @@ extension ReplicatedRun {
         isHealed = true
         universe.heal()
         contents.faults = .init()
+        // One that was asked to stop may still be away for as long as it was meant to.
+        healedAt = .never
         bringBack()
+        healedAt = universe.now
         if !hasProblems { endRequests() }
         if !hasProblems { becomeWriter() }
         if !hasProblems { readBack() }
@@ -69,7 +72,7 @@ extension ReplicatedRun {
             for problem in try await auditor.maps() { report(problem) }
             for difference in try await auditor.differences() { report("members differ: \(difference)") }
         }
-        world.kill()
+        world.exit()
     }
 
     /// What was flushed last survives whatever comes.
@@ -103,7 +106,8 @@ extension ReplicatedRun {
         if let mdt, !hasProblems {
             mdt.stop()
             wait("the metadata server does not stop") { !mdt.isStopped }
-            mdt.kill()
+            mdt.world.exit()
+            mdt.ended()
         }
         // What is damaged on one disk may be noted as lost on another.
         for machine in machines where !hasProblems { verifyDisk(of: machine.host, path: machine.path, mayBeDamaged: damages > 0) }

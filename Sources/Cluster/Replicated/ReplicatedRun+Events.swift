@@ -32,10 +32,20 @@ extension ReplicatedRun {
         }
     }
 
-    private func happen(_ kind: ReplicatedPlan.Happening) {
-        var machine = machines[universe.choices.below(machines.count)]
-        // A fill is over soon: left to chance, hardly one would end half way.
-        if let filling, universe.choices.coin() { machine = filling }
+    /// A fill is over soon: left to chance, hardly one would end half way, or be followed by something before a second has passed and
+    /// everything is on stable media by itself.
+    func fillChanged(on store: Identifier, hasBegun: Bool) {
+        guard isWorking, !plan.happenings.isEmpty, universe.choices.coin() else { return }
+        let kind = plan.happenings[universe.choices.below(plan.happenings.count)]
+        let isTarget = universe.choices.below(3 as UInt64) != 0
+        universe.after(draw(0, hasBegun ? 100 : 900)) { [unowned self] in
+            guard isWorking, !hasProblems else { return }
+            happen(kind, on: isTarget ? machines.first { $0.store == store } : nil)
+        }
+    }
+
+    private func happen(_ kind: ReplicatedPlan.Happening, on chosen: Machine? = nil) {
+        let machine = chosen ?? machines[universe.choices.below(machines.count)]
         let client = clientHosts[universe.choices.below(clientHosts.count)]
         switch kind {
         case .kill: if mayRestart(machine), !machine.hasFailed { killOST(machine) }
@@ -50,15 +60,9 @@ extension ReplicatedRun {
             universe.breakConnections(client, machine.host)
         case .loseDisk: loseDisk(machine)
         case .drain: drain(universe.choices.below(machines.count))
-        case .cut: cut(universe.choices.below(6 as UInt64) == 0 ? mds : machine.host, client)
+        case .cut: cut(universe.choices.below(plan.serverCuts) == 0 ? mds : machine.host, client)
+        case .split: split(machine)
         }
-    }
-
-    private var filling: Machine? {
-        guard let volume = volume() else { return nil }
-        let places = volume.entries + volume.moves.map(\.entry)
-        guard let entry = places.first(where: { $0.state == .filling }) else { return nil }
-        return machines.first { $0.store == volume.stores[entry.ost] }
     }
 
     /// See `ReplicatedPlan.rotting`.
@@ -182,6 +186,24 @@ extension ReplicatedRun {
         let time = outage()
         disturb(for: time)
         universe.after(time) { [unowned self] in universe.healPartition(server, client) }
+    }
+
+    /// The writer is left alone with one OST, and another client opens the volume with the others. Then they meet again.
+    private func split(_ machine: Machine) {
+        let next = clientHosts[clients.count % clientHosts.count]
+        guard let old = owner, old.isOpen, clients.count < ReplicatedRun.clientsMax, old.world.host !== next else { return }
+        note("client \(old.number) is left alone with \(machine.host.name)")
+        var cuts = machines.filter { $0 !== machine }.map { ($0.host, old.world.host) }
+        cuts += [(mds, old.world.host), (machine.host, next)]
+        for (server, client) in cuts { universe.partition(server, client) }
+        universe.after(draw(0, 500)) { [unowned self] in
+            if isWorking { startClient(force: true) }
+        }
+        let time = draw(8_000, 16_000)
+        disturb(for: time)
+        universe.after(time) { [unowned self] in
+            for (server, client) in cuts { universe.healPartition(server, client) }
+        }
     }
 
     // Clients

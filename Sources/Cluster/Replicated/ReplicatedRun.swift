@@ -113,7 +113,7 @@ public final class ReplicatedRun: ClusterRun {
                 name: "volume", bytes: options.volumeBytes, layout: layout, floor: plan.floor, belowFloor: plan.belowFloor)
             volumeID = try await catalogue.create(request).object.id
         }
-        client.kill()
+        client.exit()
         observe()
         startClient(force: false)
         wait("the volume is not opened") { owner == nil }
@@ -201,7 +201,9 @@ public final class ReplicatedRun: ClusterRun {
         guard let volume = volume() else { return }
         if let lastVolume { checkMoves(from: lastVolume, to: volume) }
         lastVolume = volume
+        let before = losses
         if losses.observe(volume, now: universe.now) { history.losePower() }
+        for (store, hasBegun) in losses.fillsChanged(since: before) { fillChanged(on: store, hasBegun: hasBegun) }
         note("map \(volume.object.map): \(losses)")
     }
 

@@ -5,7 +5,7 @@ import Simulation
 extension ClusterOptions {
     /// Those that one OST and its clients can show. No member of a cluster is filled here: those rules have tests of their own.
     public static let provokable: [Mutant] = [
-        .forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .acceptsOldSession, .skipsCheck,
+        .forgetsFlush, .acknowledgesOutOfLogOrder, .reusesBlockEarly, .acceptsOldSession, .skipsCheck, .keepsBootAfterFailure,
     ]
 
     /// For debug builds, in which a whole run takes seconds.
@@ -53,10 +53,8 @@ extension ClusterOptions {
             faults.bitRot = 20_000
             faults.misdirectedWrite = 5_000
             faults.lostWrite = 5_000
-        case .fillNeverDies, .fillCoversLive, .fillForgetsDoubt, .fillEndsUnflushed, .fillKeepsWriters, .skipsReconcile, .excludesAlone,
-            .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .stampsOnlyTheNumber,
-            .rebuildsWithoutRaising, .rebuildsWithoutFilling, .movesFromBase, .movesBeforeFilled:
-            unreachable("a volume in this world has one member")
+        case .keepsBootAfterFailure: faults.flushError = 30_000
+        case _: unreachable("a volume in this world has one member")
         }
     }
 }

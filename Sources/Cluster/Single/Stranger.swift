@@ -24,7 +24,7 @@ final class Stranger {
     func stopWorking() { isWorking = false }
 
     /// Its process ends; what it has open ends with it.
-    func close() { world.kill() }
+    func close() { world.exit() }
 
     private func work() async {
         let operations = Operations(world)

@@ -1,0 +1,261 @@
+import Base
+import Testing
+import Wire
+
+@testable import VolumeEngine
+
+/// Rules of replication that hardly a random run breaks so that somebody sees it: each has a scene, and ends otherwise without its rule.
+@Suite(.serialized) struct RuleTests {
+    private let block = Block.bytes
+
+    /// It may be the only one in sync by now, of a map that this writer has not heard of, and its successor's.
+    private func readsWaitForTheWordOfAFillingMember() throws -> Bool {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        rig.isDown[1] = true
+        rig.engine.now = rig.engine.now + .seconds(5)
+        let read = rig.submit(.read, 0, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[1] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok)
+        return hasWaited
+    }
+
+    @Test func aWriterThatMissesTheWordOfAFillingMemberStopsReading() throws { #expect(try readsWaitForTheWordOfAFillingMember()) }
+
+    /// The metadata server may have it in sync before its writer hears of that, and the others may be gone then.
+    private func flushesGoToFillingMembers() throws -> Bool {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        let write = rig.submit(.write, 0, block, value: 6)
+        let flush = rig.submit(.flush)
+        try rig.run()
+        let second = rig.submit(.flush)
+        try rig.run()
+        for operation in [write, flush, second] { #expect(rig.completions[operation.tag] == .ok) }
+        return rig.osts[0].durable == 1 && rig.osts[1].durable == 1
+    }
+
+    @Test func aFlushCoversMembersThatAreBeingFilled() throws { #expect(try flushesGoToFillingMembers()) }
+
+    /// What an earlier writer had acknowledged is rewritten by the open, and may not be on stable media anywhere.
+    private func flushesCoverRewrites() throws -> Bool {
+        let rig = ReplicaRig(peers: 2)
+        let rewrite = rig.submit(.rewrite, 0, block)
+        try rig.run()
+        let flush = rig.submit(.flush)
+        try rig.run()
+        for operation in [rewrite, flush] { #expect(rig.completions[operation.tag] == .ok) }
+        return rig.osts.allSatisfy { $0.highest > 0 && $0.durable == $0.highest }
+    }
+
+    @Test func aFlushCoversWhatTheOpenHasRewritten() throws { #expect(try flushesCoverRewrites()) }
+
+    /// What was read to fill a member must not get there behind what was written meanwhile.
+    private func writesWaitForAFillOfTheirBlocks() throws -> Bool {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.submit(.write, 0, block, value: 5)
+        try rig.run()
+        rig.fill(block: 0)
+        try rig.carryOut(0)
+        #expect(rig.osts[0].pending.map(\.header.opcode) == [.read])
+        rig.osts[0].execute(0)
+        let write = rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        #expect(rig.completions[write.tag] == .ok && rig.activeCount == 0)
+        return rig.osts[1].blocks[0]?.first == 6
+    }
+
+    @Test func aFillNeverCoversALiveWrite() throws { #expect(try writesWaitForAFillOfTheirBlocks()) }
+
+    /// Its fill has passed the block already, and nobody looks at it again.
+    private func writesWaitForFillingMembers() throws -> Bool {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.isDown[1] = true
+        let write = rig.submit(.write, 0, block, value: 5)
+        try rig.run()
+        rig.detach(1)
+        try rig.run()
+        let hasWaited = rig.completions[write.tag] == nil
+        rig.isDown[1] = false
+        try rig.run()
+        #expect(rig.completions[write.tag] == .ok)
+        return hasWaited && rig.osts[1].blocks[0]?.first == 5
+    }
+
+    @Test func aWriteIsAcknowledgedWhenFillingMembersHaveItToo() throws { #expect(try writesWaitForFillingMembers()) }
+
+    /// What it was given by the fill may be gone, and the fill would not give it again.
+    private func aFillEndsWithThePowerOfItsTarget() throws -> Bool {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.fill(block: 0)
+        try rig.run()
+        rig.detach(1)
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        try rig.run()
+        rig.tick(after: .milliseconds(1))
+        try rig.run()
+        #expect(!rig.notices.contains(.powerLost), "nothing is lost that anybody had acknowledged")
+        return rig.excluded == [1]
+    }
+
+    @Test func aFillingMemberThatLostPowerIsExcluded() throws { #expect(try aFillEndsWithThePowerOfItsTarget()) }
+
+    /// Stale in one placement, where its copy is old, and the last one in sync of another, so that there is a session with it.
+    private func fillsReadMembersInSync() throws -> Bool {
+        let rig = ReplicaRig(peers: 3, members: 3) { placement, peer in
+            placement == 0 ? [.stale, .inSync, .filling][peer] : .inSync
+        }
+        rig.osts[0].blocks[0] = [UInt8](repeating: 1, count: block)
+        rig.osts[1].blocks[0] = [UInt8](repeating: 2, count: block)
+        for _ in 0..<4 {
+            rig.fill(block: 0)
+            try rig.run()
+        }
+        #expect(rig.activeCount == 0)
+        return rig.osts[2].blocks[0]?.first == 2
+    }
+
+    @Test func aMemberIsFilledFromOneInSync() throws { #expect(try fillsReadMembersInSync()) }
+
+    /// A successor that reaches only the one that lost it would go back behind what was read.
+    private func nothingIsReadBesideALoss() throws -> Bool {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        rig.detach(1)
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        rig.attach(1)
+        rig.detach(1)
+        let read = rig.submit(.read, 0, block)
+        try rig.carryOut(0)
+        if !rig.osts[0].pending.isEmpty { rig.osts[0].execute(0) }
+        rig.carryIn(0)
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.tick(after: .milliseconds(1))
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.excluded == [1])
+        return hasWaited
+    }
+
+    @Test func whatAMemberMayHaveLostIsNotReadBeforeItIsExcluded() throws { #expect(try nothingIsReadBesideALoss()) }
+
+    /// It stays in sync in another placement, where it is the last, and goes on there when the metadata server has excluded it here.
+    private func nothingIsReadBesideALossBeforeTheMapHolds() throws -> Bool {
+        let rig = ReplicaRig(peers: 3) { placement, peer in placement == 1 && peer == 2 ? .stale : .inSync }
+        // In placement 0, on 0 and 1; the second one is read.
+        let offset = 3 * ReplicaRig.chunkBytes
+        rig.submit(.write, offset, block, value: 6)
+        try rig.run()
+        rig.detach(1)
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        rig.isDown[0] = true
+        rig.attach(1)
+        rig.detach(1)
+        rig.tick(after: .milliseconds(1))
+        #expect(rig.exclusions == [1])
+        rig.exclude(rig.exclusions.removeFirst())
+        #expect(rig.wantsConnection(1))
+        rig.attach(1)
+        let read = rig.submit(.read, offset, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[0] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok)
+        return hasWaited
+    }
+
+    @Test func norBeforeTheMapHoldsThatExcludesIt() throws { #expect(try nothingIsReadBesideALossBeforeTheMapHolds()) }
+
+    /// It was acknowledged to nobody, so nobody missed it; the other member, which never had it, does not count any more.
+    private func whatOnlyOneHadTakenIsSentAgain() throws -> Bool {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 5)
+        try rig.run()
+        rig.isDown[1] = true
+        let write = rig.submit(.write, UInt64(block), block, value: 6)
+        try rig.run()
+        #expect(rig.osts[0].blocks[1]?.first == 6 && rig.completions[write.tag] == nil)
+        for peer in 0..<2 {
+            rig.detach(peer)
+            rig.osts[peer].losePower()
+            (rig.osts[peer].blocks, rig.osts[peer].versions) = ([:], [:])
+            rig.boots[peer] = Identifier(high: 2, low: UInt64(peer))
+            rig.isDown[peer] = false
+        }
+        for peer in 0..<2 {
+            rig.attach(peer)
+            rig.detach(peer)
+        }
+        for _ in 0..<4 {
+            rig.tick(after: .milliseconds(200))
+            try rig.run()
+        }
+        #expect(rig.completions[write.tag] == .ok && rig.excluded == [1] && rig.notices.contains(.powerLost))
+        return rig.osts[0].blocks[1]?.first == 6
+    }
+
+    @Test func aWriteThatOnlyOneHadTakenIsSentAgainAfterItsPowerWasLost() throws { #expect(try whatOnlyOneHadTakenIsSentAgain()) }
+
+    // What random seeds have found
+
+    /// Reads of it would fail for ever on the member that is filled, for what happened between here and the source.
+    @Test func aBlockThatArrivesDamagedIsNotTakenForLost() throws {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.submit(.write, 0, block, value: 5)
+        try rig.run()
+        rig.osts[0].readsToDamage = 4
+        let fill = rig.fill(block: 0)
+        try rig.run()
+        #expect(rig.completions[fill] == .checksumMismatch)
+        rig.osts[0].refusals[.read] = [.damaged, .damaged]
+        rig.osts[0].readsToDamage = 0
+        let second = rig.fill(block: 0)
+        try rig.run()
+        #expect(rig.completions[second] == .damaged, "that is what its disk says")
+    }
+
+    @Test func aReadThatIsFencedSaysSoWhateverAnotherMemberHasSaid() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 5)
+        try rig.run()
+        rig.osts[0].refusals[.read] = [.damaged]
+        rig.osts[1].refusals[.read] = [.fenced]
+        let read = rig.submit(.read, 0, block)
+        try rig.run()
+        #expect(rig.completions[read.tag] == .fenced)
+    }
+
+    #if MUTANTS
+        private func holds(_ mutant: Mutant) throws -> Bool {
+            switch mutant {
+            case .readsWithoutFilling: try readsWaitForTheWordOfAFillingMember()
+            case .flushSkipsFilling: try flushesGoToFillingMembers()
+            case .flushSkipsRewrites: try flushesCoverRewrites()
+            case .fillIgnoresWrites: try writesWaitForAFillOfTheirBlocks()
+            case .acknowledgesWithoutFilling: try writesWaitForFillingMembers()
+            case .fillSurvivesPowerLoss: try aFillEndsWithThePowerOfItsTarget()
+            case .forgetsWhatOneTook: try whatOnlyOneHadTakenIsSentAgain()
+            case .resyncsFromStale: try fillsReadMembersInSync()
+            case .readsBesideLoss: try nothingIsReadBesideALoss() || nothingIsReadBesideALossBeforeTheMapHolds()
+            case _: true
+            }
+        }
+
+        @Test(arguments: [
+            Mutant.readsWithoutFilling, .flushSkipsFilling, .flushSkipsRewrites, .fillIgnoresWrites, .acknowledgesWithoutFilling,
+            .fillSurvivesPowerLoss, .forgetsWhatOneTook, .resyncsFromStale, .readsBesideLoss,
+        ])
+        func eachRuleIsNeeded(_ mutant: Mutant) throws {
+            Mutant.active = mutant
+            defer { Mutant.active = nil }
+            #expect(try !holds(mutant), "without the rule the scene ends as with it")
+        }
+    #endif
+}
