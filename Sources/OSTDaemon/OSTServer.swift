@@ -50,7 +50,10 @@ public final class OSTServer: CompletionSink {
     public internal(set) var engine: OSTEngine
     var sink = SinkID(0)
     private var diskAnswers: DiskAnswers?
+    private var readAnswers: ReadAnswers?
     var diskSink = SinkID(0)
+    private var readSink = SinkID(0)
+    private var pacer: ReadPacer
     var peers: [Peer]
     var listeners: [Listener] = []
     private let vectors: UnsafeMutablePointer<IOVector>
@@ -77,11 +80,15 @@ public final class OSTServer: CompletionSink {
         let arena = try world.allocate(bytes: configuration.memoryBytes)
         engine = OSTEngine(store: store, arena: arena, configuration: configuration, now: world.now)
         peers = Array(repeating: Peer(), count: configuration.connectionsMax)
+        pacer = ReadPacer(capacity: configuration.requestsMax)
         vectors = .allocate(capacity: OSTServer.vectorsMax)
         sink = world.attach(self)
         let answers = DiskAnswers(self)
         diskAnswers = answers
         diskSink = world.attach(answers)
+        let reads = ReadAnswers(self)
+        readAnswers = reads
+        readSink = world.attach(reads)
         // What a store that was just loaded has to note in its log does not wait for a client.
         armTimer()
     }
@@ -109,6 +116,21 @@ public final class OSTServer: CompletionSink {
     func diskCompleted(_ token: UInt32, result: Int32) {
         beginBatch()
         engine.diskDone(token, result: result)
+    }
+
+    /// The disk goes on before the answer is worked on.
+    func readCompleted(_ token: UInt32, result: Int32) {
+        beginBatch()
+        issueReads(pacer.ended(now: engine.now))
+        engine.diskDone(token, result: result)
+    }
+
+    private func issueReads(_ count: Int) {
+        for _ in 0..<count {
+            let read = pacer.next()
+            vectors.pointee = IOVector(read.memory, read.bytes)
+            world.read(disk, at: read.offset, into: UnsafeBufferPointer(start: vectors, count: 1), Ticket(readSink, read.token))
+        }
     }
 
     public func batchEnded() {
@@ -149,7 +171,9 @@ public final class OSTServer: CompletionSink {
         while position < engine.effects.count {
             switch engine.effects[position] {
             case .receive(let id): receive(id)
-            case .send(let id): send(id)
+            case .send(let id):
+                issueReads(pacer.due)
+                send(id)
             case .close(let id, let reason): close(id, reason)
             case .store(let effect): performOnDisk(effect)
             case .log(let entry): log(entry)
@@ -158,13 +182,13 @@ public final class OSTServer: CompletionSink {
             position += 1
         }
         engine.clearEffects()
+        issueReads(pacer.due)
     }
 
     private func performOnDisk(_ effect: StoreEffect) {
         switch effect {
         case .diskRead(let token, let offset, let memory, let bytes):
-            vectors.pointee = IOVector(memory, bytes)
-            world.read(disk, at: offset, into: UnsafeBufferPointer(start: vectors, count: 1), Ticket(diskSink, token))
+            pacer.add(ReadPacer.Read(token: token, offset: offset, memory: memory, bytes: bytes))
         case .diskWrite(let token, let offset, let first, let count):
             world.write(
                 disk, at: offset, from: UnsafeBufferPointer(start: engine.storeVectors + first, count: count), Ticket(diskSink, token))
@@ -251,11 +275,22 @@ public final class OSTServer: CompletionSink {
         if let timer { world.cancel(timer) }
         world.detach(sink)
         world.detach(diskSink)
+        world.detach(readSink)
         diskAnswers = nil
+        readAnswers = nil
     }
 }
 
-/// Takes the disk's completions: the part store chooses their tokens freely.
+/// Takes the disk's completions of reads, the others are `DiskAnswers`': the part store chooses their tokens freely.
+private final class ReadAnswers: CompletionSink {
+    private unowned let server: OSTServer
+
+    init(_ server: OSTServer) { self.server = server }
+    func completed(_ token: UInt32, result: Int32) { server.readCompleted(token, result: result) }
+    func batchEnded() { server.batchEnded() }
+}
+
+/// Takes the disk's other completions.
 private final class DiskAnswers: CompletionSink {
     private unowned let server: OSTServer
 

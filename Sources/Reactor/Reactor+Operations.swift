@@ -32,12 +32,15 @@ extension Reactor {
     func queueTransfer(_ index: UInt32) {
         queue(index)
         transfersQueued += 1
-        if transfersQueued >= options.transfersAtOnce { submitTransfers() }
+        if transfersQueued >= transfersAtOnce { submitTransfers() }
     }
 
-    private func submitTransfers() {
+    /// What a device that is at work already gets to do may come in larger pieces. Brings what has ended meanwhile, too: it goes with
+    /// this turn.
+    func submitTransfers() {
         transfersQueued = 0
-        rs_ring_submit(ring)
+        transfersAtOnce = min(2 * transfersAtOnce, options.transfersAtOnceMax)
+        checkSubmission(rs_ring_submit_and_collect(ring))
     }
 
     /// Queues what is in the slot, for the first time or again.

@@ -30,8 +30,9 @@ public final class Reactor: World, @unchecked Sendable {
     private var messages: [Inbox.Message] = []
 
     var disks = DiskTable()
-    /// Since the last submission.
+    /// Since the last submission, and how many there may be before the next one.
     var transfersQueued = 0
+    var transfersAtOnce = 1
     var streams = StreamTable()
     var listeners: [Listener?] = []
     var arenas: [Arena] = []
@@ -147,6 +148,7 @@ public final class Reactor: World, @unchecked Sendable {
         if !deferred.isEmpty { retryDeferred() }
         submitAndWait(until: deadline)
         transfersQueued = 0
+        transfersAtOnce = options.transfersAtOnce
         cachedNow = clock
         isInTurn = true
         var delivered = deliverCompletions()
@@ -206,7 +208,7 @@ public final class Reactor: World, @unchecked Sendable {
     }
 
     /// Everything that can go wrong here for a reason other than our own passes: what was not taken stays queued.
-    private func checkSubmission(_ result: Int32) {
+    func checkSubmission(_ result: Int32) {
         switch -result {
         case 0, ErrorCode.interrupted, ErrorCode.timerExpired, ErrorCode.again, ErrorCode.busy, ErrorCode.noMemory: return
         case let code: unreachable("the ring refuses a submission: \(ErrorCode.text(code)); a reactor belongs to the thread that made it")
