@@ -61,8 +61,10 @@ let package = Package(
         // An OST's end of the registry.
         module("Registrar", ["Base", "Client", "Environment", "Wire"]),
 
-        // The metadata server, which is a client of the OSTs.
-        module("MDTDaemon", ["Base", "Client", "Daemon", "Environment", "MetaStore", "Metadata", "Wire"]),
+        // The daemons' end of control connections; the metadata server, which is a client of the OSTs; the management server.
+        module("ControlServer", ["Base", "Daemon", "Environment", "Wire"]),
+        module("MDTDaemon", ["Base", "Client", "ControlServer", "Daemon", "Environment", "MetaStore", "Metadata", "Wire"]),
+        module("MGSDaemon", ["Base", "ControlServer", "Daemon", "Environment", "Wire"]),
 
         // The two worlds. C sources of the simulator are never shipped: the hook that catches stray tasks, and lazily zeroed memory.
         module("Reactor", ["Base", "Environment", "CURing", "CSystem"]),
@@ -82,8 +84,12 @@ let package = Package(
             name: "rawstor-mdt",
             dependencies: [
                 "Arguments", "Base", "Client", "CSystem", "Daemon", "Environment", "EtcdStore", "MDTDaemon", "MetaStore", "Metadata",
-                "Reactor", "SQLiteStore",
+                "Reactor", "Registrar", "SQLiteStore", "Wire",
             ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "rawstor-mgs",
+            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MGSDaemon", "Reactor"],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor",
@@ -137,8 +143,8 @@ let package = Package(
         tests(
             "MDTDaemonTests",
             [
-                "Base", "Client", "Daemon", "Environment", "MDTDaemon", "MetaStore", "Metadata", "OSTDaemon", "OSTEngine", "PartStore",
-                "Registrar", "Simulation", "VolumeEngine", "Wire",
+                "Base", "Client", "ControlServer", "Daemon", "Environment", "MDTDaemon", "MetaStore", "Metadata", "MGSDaemon", "OSTDaemon",
+                "OSTEngine", "PartStore", "Registrar", "Simulation", "VolumeEngine", "Wire",
             ]),
         tests("MetadataTests", ["Base", "Environment", "MetaStore", "Metadata", "Placement", "Simulation", "Wire"]),
         tests("MetaStoreTests", ["Base", "Blocking", "Environment", "EtcdStore", "MetaStore", "Reactor", "Simulation", "SQLiteStore"]),

@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-OURS = {"rawstor", "rawstor-mdt", "rawstor-ost", "rawstor-sim"}
+OURS = {"rawstor", "rawstor-mdt", "rawstor-mgs", "rawstor-ost", "rawstor-sim"}
 # Commands that a reader has and this machine may lack, and words of the shell.
 ELSEWHERE = {"cd", "export", "git", "sudo", "systemctl", "apt-get", "man", "gcc", "cc", "fio", "qemu-img", "qemu-nbd", "curl"}
 

@@ -51,12 +51,18 @@ public enum Limits {
 
     // A cluster
     public static let ostsMax = 4096
+    /// Of one cluster; also the servers that one address may name.
+    public static let metadataServersMax = 16
     /// An OST tells a metadata server this often that it is there.
     public static let heartbeatInterval = Interval.seconds(5)
     /// One that was not heard of for this long gets no parts of new volumes.
     public static let heartbeatTimeout = Interval.seconds(30)
     /// One that was not heard of for this long gets its members moved to others, if nothing else is said.
     public static let spareAfterDefault = Interval.seconds(600)
+    /// A management server forgets whom it has not heard of for this long.
+    public static let directoryMemory = Interval.seconds(600)
+    /// A client whose metadata servers are away asks a management server at most this often.
+    public static let directoryAskInterval = Interval.seconds(1)
     /// The writer of a volume sends something to the metadata server at least this often.
     public static let writerPingInterval = Interval.seconds(2)
     /// One that is silent for this long gives way to the next who opens the volume.
@@ -153,6 +159,7 @@ public enum Limits {
         invariant(
             heartbeatInterval < heartbeatTimeout && heartbeatTimeout < spareAfterDefault && writerPingInterval < writerSilenceMax,
             "a lost heartbeat or ping is no silence")
+        invariant(heartbeatTimeout < directoryMemory, "who is away is listed as away before it is forgotten")
         invariant(serverBeatInterval < serverTenure && serverBeatInterval < writerSilenceMax, "a lost sign of life is no silence")
         invariant(
             serverTenure.nanoseconds + serverRequestDeadline.nanoseconds < serverSilenceMax.nanoseconds,

@@ -96,6 +96,10 @@ public enum Mutant: String, CaseIterable, Sendable {
     case equalPageKeepsVersion
     /// A second attempt to fill a member begins at the mark that the first one has moved.
     case forgetsFillBase
+    /// A client asks a management server for the metadata servers whenever it needs one, and keeps none.
+    case forgetsListedServers
+    /// An OST leaves a metadata server that a management server does not list, although it answers.
+    case leavesUnlistedServers
     /// An exclusion does not say up to where the member had everything: it is asked itself when it is filled.
     case excludesWithoutBase
     /// A member that moves to an OST is filled from the base that other members have there.

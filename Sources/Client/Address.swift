@@ -1,21 +1,20 @@
 import Base
 import Environment
 
-/// Where a volume is: `rawstor://host:port[,host:port]/NAME` in a cluster, whose metadata servers those are; `ost://host:port/NAME` or
-/// `ost+unix:///NAME?socket=PATH` on one OST. Without NAME it is the cluster or the OST itself: for lists and statistics.
+/// Where a volume is: `rawstor://host[:port][,host[:port]]/NAME` in a cluster, whose metadata or management servers those are: which of the
+/// two tells their hello; `ost://host[:port]/NAME` or `ost+unix:///NAME?socket=PATH` on one OST. Without NAME it is the cluster or the OST
+/// itself: for lists and statistics.
 public struct Address: Hashable, Sendable, CustomStringConvertible {
     public enum Kind: Hashable, Sendable {
         /// One OST.
         case ost
-        /// The metadata servers of a cluster.
+        /// The metadata or management servers of a cluster.
         case cluster
     }
 
     public static let defaultPort: UInt16 = 7710
+    /// Of a metadata server. A management server listens there too, if it has a machine of its own.
     public static let clusterPort: UInt16 = 7700
-    /// Servers in one address.
-    static let endpointsMax = 16
-
     public var kind: Kind
     /// Of a cluster: all that are named, at least one; of an OST: one.
     public var endpoints: [Endpoint]
@@ -29,13 +28,13 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
     }
 
     public init(cluster endpoints: [Endpoint], name: String? = nil) {
-        invariant(!endpoints.isEmpty, "a cluster has a metadata server")
+        invariant(!endpoints.isEmpty, "a cluster has a server")
         kind = .cluster
         self.endpoints = endpoints
         self.name = name
     }
 
-    /// Of the OST, or the first metadata server.
+    /// Of the OST, or the first server of the cluster.
     public var endpoint: Endpoint { endpoints[0] }
 
     /// The OST or the cluster that this is in.
@@ -59,8 +58,8 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         } else if let rest = text.dropping(prefix: "rawstor://") {
             let slash = rest.firstIndex(of: "/") ?? rest.endIndex
             let parts = rest[..<slash].split(separator: ",", omittingEmptySubsequences: false)
-            guard parts.count <= Address.endpointsMax else {
-                throw Failure(.invalidArgument, "'\(text)' names \(parts.count) servers; at most \(Address.endpointsMax) are taken")
+            guard parts.count <= Limits.metadataServersMax else {
+                throw Failure(.invalidArgument, "'\(text)' names \(parts.count) servers; at most \(Limits.metadataServersMax) are taken")
             }
             var endpoints: [Endpoint] = []
             for part in parts {
@@ -131,6 +130,11 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         case (.ost, .unix(let path)): "ost+unix:///\(name ?? "")?socket=\(path)"
         }
     }
+}
+
+extension Endpoint {
+    /// As a daemon says where it is found: `HOST:PORT`.
+    public init(advertised text: String) throws(Failure) { self = try Address("ost://" + text).endpoint }
 }
 
 extension StringProtocol where SubSequence == Substring {

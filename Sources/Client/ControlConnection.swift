@@ -23,11 +23,11 @@ public final class ControlConnection {
         deadline: Instant
     ) async throws(Failure) -> ControlConnection {
         let hello = Hello(role: .client, cluster: cluster, software: software, incarnation: incarnation)
-        return try await open(world, endpoint, saying: hello, expecting: expected, deadline: deadline)
+        return try await open(world, endpoint, saying: hello, expecting: [expected], deadline: deadline)
     }
 
     public static func open(
-        _ world: any World, _ endpoint: Endpoint, saying hello: Hello, expecting expected: Hello.Role, deadline: Instant
+        _ world: any World, _ endpoint: Endpoint, saying hello: Hello, expecting expected: [Hello.Role], deadline: Instant
     ) async throws(Failure) -> ControlConnection {
         let operations = Operations(world)
         let connectDeadline = min(deadline, world.now + Limits.connectDeadline)
@@ -67,12 +67,13 @@ public final class ControlConnection {
         return stream
     }
 
-    private func say(_ hello: Hello, expecting expected: Hello.Role, deadline: Instant) async throws(Failure) {
+    private func say(_ hello: Hello, expecting expected: [Hello.Role], deadline: Instant) async throws(Failure) {
         let cluster = hello.cluster
         let (_, body) = try await exchange(FrameHeader(.hello), hello.encoded, deadline: deadline)
         peer = try decode(Hello.self, body)
-        guard peer.role == expected else {
-            throw Failure(.unsupported, "\(endpoint) is \(peer.role.noun); \(expected.noun) is expected here")
+        guard expected.contains(peer.role) else {
+            let wanted = expected.map(\.noun).joined(separator: " or ")
+            throw Failure(.unsupported, "\(endpoint) is \(peer.role.noun); \(wanted) is expected here")
         }
         guard cluster == .zero || peer.cluster == .zero || peer.cluster == cluster else {
             throw Failure(.wrongCluster, "\(endpoint) belongs to cluster \(peer.cluster), not to \(cluster)")
@@ -151,11 +152,7 @@ public final class ControlConnection {
     }
 
     public func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
-        // `withUnsafeBytes` does not carry typed errors through on all our compilers, hence the detour.
-        let result: Result<Body, Failure> = body.withUnsafeBytes { bytes in
-            do throws(Failure) { return .success(try Body(decoding: bytes)) } catch { return .failure(error) }
-        }
-        return try result.get()
+        try Body(decoding: body)
     }
 }
 

@@ -2,30 +2,28 @@ import Base
 import Environment
 import Wire
 
-/// The catalogue of a cluster: asks one of its metadata servers, over a connection that stays, one request at a time.
+/// The catalogue of a cluster: asks one of its metadata servers, over a connection that stays, one request at a time. The servers that are
+/// named may be management servers, which know the others.
 ///
 /// A connection that broke is replaced at the next call, by one to whichever of the servers answers. A call is not repeated by itself:
 /// whether a create or a remove happened before the connection broke is for the caller to find out.
 public final class MDTCatalogue: Catalogue {
     let world: any World
-    private let servers: [Endpoint]
-    private let wanted: Identifier
-    private let deadline: Interval
+    let named: [Endpoint]
+    private let servers: MetadataServers
+    let deadline: Interval
     private var connection: ControlConnection?
-    /// The one that answered last.
-    private var preferred = 0
     private var isBusy = false
-    /// Zero until a server has answered.
-    public private(set) var cluster = Identifier.zero
+    /// Zero until a server has answered, unless it was named.
+    public var cluster: Identifier { servers.cluster }
 
     /// `deadline` is for each call.
     public init(
         _ world: any World, _ servers: [Endpoint], cluster: Identifier = .zero, deadline: Interval = Limits.requestDeadlineDefault
     ) {
-        invariant(!servers.isEmpty, "a cluster has a metadata server")
         self.world = world
-        self.servers = servers
-        wanted = cluster
+        named = servers
+        self.servers = MetadataServers(world, servers, cluster: cluster)
         self.deadline = deadline
     }
 
@@ -99,7 +97,7 @@ public final class MDTCatalogue: Catalogue {
             let reply = try await ask(FrameHeader(.volumeList), NameRequest(name: last ?? "").encoded, VolumeListReply.self)
             guard let first = reply.volumes.first else { return volumes }
             guard first.object.name.follows(last), volumes.count < MDTCatalogue.volumesMax else {
-                throw Failure(.malformed, "\(servers[preferred]) lists '\(first.object.name)' out of order")
+                throw Failure(.malformed, "the metadata server lists '\(first.object.name)' out of order")
             }
             volumes += reply.volumes
         }
@@ -114,11 +112,11 @@ public final class MDTCatalogue: Catalogue {
         let request = NameRequest(name: name).encoded
         let health = try await ask(FrameHeader(.volumeHealth), request, VolumeHealthReply.self)
         guard health.writer == .elsewhere else { return health }
-        for index in servers.indices where index != preferred {
+        for server in servers.others {
             do throws(Failure) {
                 let end = min(world.now + deadline, world.now + Limits.connectDeadline)
                 let other = try await ControlConnection.open(
-                    world, servers[index], cluster: cluster, expecting: .mdt, deadline: end)
+                    world, server, cluster: cluster, expecting: .mdt, deadline: end)
                 defer { other.close() }
                 let (_, body) = try await other.exchange(FrameHeader(.volumeHealth), request, deadline: end)
                 let known = try other.decode(VolumeHealthReply.self, body)
@@ -146,7 +144,7 @@ public final class MDTCatalogue: Catalogue {
             let reply = try await ask(FrameHeader(.ostList), OSTListRequest(after: last).encoded, OSTListReply.self)
             guard let first = reply.osts.first else { return osts }
             guard first.registration.store > last, osts.count < Limits.ostsMax else {
-                throw Failure(.malformed, "\(servers[preferred]) lists OST \(first.registration.store) out of order")
+                throw Failure(.malformed, "the metadata server lists OST \(first.registration.store) out of order")
             }
             osts += reply.osts
         }
@@ -217,30 +215,10 @@ public final class MDTCatalogue: Catalogue {
         if let open = self.connection {
             connection = open
         } else {
-            connection = try await connect(end)
+            connection = try await servers.connect(end)
             self.connection = connection
-            cluster = connection.peer.cluster
         }
         return try await connection.exchange(header, body, deadline: end)
-    }
-
-    /// To the first server that answers, beginning with the one that did so last. What a server refuses, the others would too.
-    private func connect(_ end: Instant) async throws(Failure) -> ControlConnection {
-        var reasons: [String] = []
-        for attempt in servers.indices {
-            let index = (preferred + attempt) % servers.count
-            do throws(Failure) {
-                let connection = try await ControlConnection.open(
-                    world, servers[index], cluster: wanted, expecting: .mdt, deadline: min(end, world.now + Limits.connectDeadline))
-                preferred = index
-                return connection
-            } catch {
-                guard error.status == .unreachable || error.status == .deadlineExceeded || error.status == .closed else { throw error }
-                reasons.append(error.detail)
-                if world.now >= end { break }
-            }
-        }
-        throw Failure(.unreachable, reasons.joined(separator: "; "))
     }
 }
 

@@ -3,16 +3,14 @@ import Environment
 import Wire
 
 /// What an open volume asks of its metadata servers: one connection, which is also the writer's session there, kept alive by pings; when it
-/// breaks another one is made, with any of the servers.
+/// breaks another one is made, with any of the servers. `endpoints` may be those of management servers.
 ///
 /// One call at a time; the next waits. Nothing here decides: answers go to whoever asked.
 final class MDTSession {
     private let world: any World
     private let operations: Operations
-    private let endpoints: [Endpoint]
-    private let client: String
-    private var nextEndpoint = 0
-    private(set) var cluster: Identifier
+    private let servers: MetadataServers
+    var cluster: Identifier { servers.cluster }
     private var connection: ControlConnection?
     private var isBusy = false
     private var asking = 0
@@ -31,9 +29,7 @@ final class MDTSession {
 
     init(_ world: any World, _ endpoints: [Endpoint], cluster: Identifier, client: String) {
         self.world = world
-        self.endpoints = endpoints
-        self.client = client
-        self.cluster = cluster
+        servers = MetadataServers(world, endpoints, cluster: cluster, client: client)
         operations = Operations(world)
     }
 
@@ -92,11 +88,9 @@ final class MDTSession {
             asking -= 1
             resumeCloser()
         }
-        let endpoint = endpoints[nextEndpoint % endpoints.count]
-        let own = try await ControlConnection.open(
-            world, endpoint, cluster: cluster, expecting: .mdt, software: client, deadline: deadline)
+        let own = try await servers.connect(deadline)
         defer { own.close() }
-        return try Self.decode(VolumeMap.self, try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
+        return try VolumeMap(decoding: try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
     }
 
     /// Ends the writer's session, if the server can be told within the time, and the connection.
@@ -125,7 +119,7 @@ final class MDTSession {
         while true {
             do throws(Failure) {
                 let (reply, bytes) = try await exchange(header, body, deadline)
-                return (reply, try Self.decode(type, bytes))
+                return (reply, try Body(decoding: bytes))
             } catch {
                 // Every call may be made again: an open by its nonce, the others because they ask for a state.
                 let mayHelp = error.status == .unreachable || error.status == .overloaded || error.status == .closed
@@ -148,7 +142,7 @@ final class MDTSession {
             return try await connected(deadline).exchange(header, body, deadline: deadline)
         } catch {
             // A server that is silent may be dead with its machine.
-            if error.status == .deadlineExceeded { nextEndpoint += 1 }
+            if error.status == .deadlineExceeded { servers.passOver() }
             throw error
         }
     }
@@ -160,20 +154,17 @@ final class MDTSession {
         }
         if let connection { return connection }
         var last = Failure(.unreachable)
-        for _ in endpoints {
-            let endpoint = endpoints[nextEndpoint % endpoints.count]
+        for _ in 0..<servers.count {
+            let new = try await servers.connect(deadline)
+            connection = new
             do throws(Failure) {
-                let new = try await ControlConnection.open(
-                    world, endpoint, cluster: cluster, expecting: .mdt, software: client, deadline: deadline)
-                connection = new
-                if cluster == .zero { cluster = new.peer.cluster }
                 try await resume(on: new, deadline)
                 return new
             } catch {
-                nextEndpoint += 1
+                servers.passOver()
                 last = error
-                connection?.close()
                 connection = nil
+                new.close()
                 guard error.status == .unreachable || error.status == .deadlineExceeded else { throw error }
             }
         }
@@ -218,12 +209,5 @@ final class MDTSession {
         guard isClosed, !isPinging, !isBusy, asking == 0 else { return }
         closeWaiter?.resume()
         closeWaiter = nil
-    }
-
-    private static func decode<Body: Message>(_ type: Body.Type, _ body: [UInt8]) throws(Failure) -> Body {
-        let result: Result<Body, Failure> = body.withUnsafeBytes { bytes in
-            do throws(Failure) { return .success(try Body(decoding: bytes)) } catch { return .failure(error) }
-        }
-        return try result.get()
     }
 }

@@ -25,7 +25,7 @@ final class OSTProcess {
     private let servers: [Endpoint]
     private unowned let run: ClusterRun
     private(set) var server: OSTServer?
-    private var registrar: Registrar?
+    private var membership: OSTMembership?
     private var disk: DiskID?
     private(set) var isStopped = false
     private var isStopping = false
@@ -61,9 +61,9 @@ final class OSTProcess {
         server = made
         try made.listen(on: endpoint)
         if !servers.isEmpty {
-            let registrar = Registrar(world, servers: servers, cluster: OSTProcess.cluster) { [weak self] in self?.registration }
-            self.registrar = registrar
-            registrar.start()
+            let membership = OSTMembership(world, mdts: servers, cluster: OSTProcess.cluster) { [weak self] in self?.registration }
+            self.membership = membership
+            membership.start()
         }
         run.ostServes(self)
     }
@@ -81,13 +81,13 @@ final class OSTProcess {
     }
 
     var store: Identifier? { server?.engine.identity?.store }
-    var isRegistered: Bool { registrar?.standings.allSatisfy { $0 == .registered } == true }
+    var isRegistered: Bool { membership?.metadata.standings.allSatisfy { $0 == .registered } == true }
 
     /// As on SIGTERM.
     func stop() {
         guard let server, !isStopping else { return }
         isStopping = true
-        registrar?.stop()
+        membership?.stop()
         world.spawn { [self] in
             await server.stop()
             if server.engine.isStoreQuiet, let disk { world.closeDisk(disk) }
@@ -97,7 +97,7 @@ final class OSTProcess {
 
     func release() {
         server = nil
-        registrar = nil
+        membership = nil
     }
 
     func checkInvariants() { server?.engine.checkInvariants() }

@@ -1,4 +1,5 @@
 import Base
+import ControlServer
 import Environment
 import Metadata
 import Wire

@@ -1,11 +1,14 @@
 import Base
+import ControlServer
 import Environment
 import Metadata
 import Wire
 
 /// What is asked, one case each; and the registry of OSTs.
 extension MDTServer {
-    func perform(_ header: FrameHeader, _ body: [UInt8], _ connection: MDTConnection) async throws(Failure) -> MDTAnswer {
+    public func perform(
+        _ header: FrameHeader, _ body: [UInt8], _ connection: ServedConnection
+    ) async throws(Failure) -> ControlAnswer {
         let deadline = world.now + header.allowedTime
         switch header.opcode {
         case .ping:
@@ -59,12 +62,14 @@ extension MDTServer {
             .writeZeroes, .discard, .mark,
             .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:
             throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
+        case .mdtRegister, .mdtList:
+            throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of a management server (MGS)")
         }
     }
 
     // OSTs
 
-    private func register(_ request: OSTRegisterRequest, _ connection: MDTConnection) async throws(Failure) -> OSTRegisterReply {
+    private func register(_ request: OSTRegisterRequest, _ connection: MDTConnection) async throws(Failure) -> RegisterReply {
         guard connection.peer?.role == .ost else { throw Failure(.permissionDenied, "only an OST registers itself") }
         try checkIdentity(request, connection)
         let before = heard[request.store]
@@ -83,7 +88,7 @@ extension MDTServer {
                 ])
             wakeWork()
         }
-        return OSTRegisterReply(cluster: catalogue.cluster, interval: Limits.heartbeatInterval)
+        return RegisterReply(cluster: catalogue.cluster, interval: Limits.heartbeatInterval)
     }
 
     /// Two daemons with disks of one identity: the one that is here already stays. A daemon that was started anew at the same address is
@@ -115,7 +120,7 @@ extension MDTServer {
     }
 
     /// Whether an OST gets parts and requests.
-    func isAlive(_ store: Identifier) -> Bool {
+    public func isAlive(_ store: Identifier) -> Bool {
         guard let known = heard[store] else { return false }
         return world.now - known.at < Limits.heartbeatTimeout
     }
@@ -161,13 +166,5 @@ extension MDTServer {
             if try await catalogue.osts().allSatisfy({ heard[$0.store] != nil }) { return }
             await operations.sleep(.milliseconds(100))
         }
-    }
-}
-
-extension FrameHeader {
-    /// What a request says that it may take, as far as a server goes along.
-    var allowedTime: Interval {
-        let asked = Interval.milliseconds(UInt64(deadlineOrStatus))
-        return deadlineOrStatus == 0 ? Limits.requestDeadlineDefault : min(asked, Limits.requestDeadlineDefault)
     }
 }

@@ -33,7 +33,6 @@ extension MDTServer {
             await payDebts()
             while !isStopped, world.now < begun + Limits.serverBeatInterval { await operations.sleep(.milliseconds(100)) }
         }
-        endTask()
     }
 
     /// When all is done: others need not wait to take over.

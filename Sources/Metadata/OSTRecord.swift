@@ -24,33 +24,11 @@ public struct OSTRecord: CatalogueValue {
     public static func check(_ registration: OSTRegisterRequest) throws(Failure) {
         guard registration.store != .zero else { throw Failure(.invalidArgument, "an OST registers without the id of its store") }
         _ = try FailureDomain(registration.domain)
-        guard registration.host.utf8.count <= Limits.hostNameBytesMax else {
-            throw Failure(
-                .invalidArgument,
-                "the host's name has \(registration.host.utf8.count) characters; at most \(Limits.hostNameBytesMax) are taken")
-        }
-        let endpoints = registration.endpoints
-        guard (1...Limits.endpointsPerOSTMax).contains(endpoints.count), endpoints.allSatisfy(isEndpoint) else {
-            throw Failure(
-                .invalidArgument,
-                "an OST has 1 to \(Limits.endpointsPerOSTMax) addresses HOST:PORT for clients, not '\(endpoints.joined(separator: " "))'; "
-                    + "name them with --advertise")
-        }
-        guard endpoints.reduce(0, { $0 + $1.utf8.count }) <= Limits.endpointsBytesMax else {
-            throw Failure(
-                .invalidArgument,
-                "the addresses of an OST have at most \(Limits.endpointsBytesMax) characters together; name fewer, or shorter ones")
-        }
+        try Whereabouts.check("an OST", host: registration.host, endpoints: registration.endpoints)
         guard registration.freeBytes <= registration.capacityBytes else {
             throw Failure(
                 .invalidArgument, "\(registration.freeBytes) bytes are free of \(registration.capacityBytes), which cannot be")
         }
-    }
-
-    private static func isEndpoint(_ text: String) -> Bool {
-        guard let colon = text.lastIndex(of: ":"), colon > text.startIndex, let port = UInt16(text[text.index(after: colon)...])
-        else { return false }
-        return port > 0 && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }
     }
 
     /// Takes over what the OST says of itself now; returns whether that is worth a transaction. Free space is not: it changes all the time.

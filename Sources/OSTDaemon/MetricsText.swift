@@ -15,7 +15,7 @@ struct MetricsText {
 
     private mutating func requests(_ counters: OSTCounters) {
         head("requests_total", "counter", "Requests taken, by opcode.")
-        for opcode in Opcode.allCases where opcode != .event && !opcode.isOfMetadata {
+        for opcode in Opcode.allCases where opcode != .event && !opcode.isOfMetadata && !opcode.isOfManagement {
             line("requests_total", "opcode=\"\(opcode)\"", "\(counters.requests[Int(opcode.rawValue)])")
         }
         head("errors_total", "counter", "Requests that ended in an error, by status.")

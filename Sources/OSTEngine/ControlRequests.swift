@@ -25,7 +25,7 @@ extension OSTEngine {
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
                 .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
-                .ostRegister, .ostList, .ostRemove, .ostDrain:
+                .ostRegister, .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }
         } catch {

@@ -50,7 +50,7 @@ extension OSTEngine {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove, .ostDrain:
+            .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))
         case .event: unreachable("an event was taken for a request")
         }

@@ -67,7 +67,7 @@ extension OSTEngine {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove, .ostDrain:
+            .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             break
         }
         return reply

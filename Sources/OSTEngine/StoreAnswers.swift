@@ -29,7 +29,7 @@ extension OSTEngine {
         case .hello, .close, .stat, .list, .statistics, .ping, .volumeRecord, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
             .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill, .volumeInSync,
             .volumeSet, .volumeHealth, .volumeReplace,
-            .ostRegister, .ostList, .ostRemove, .ostDrain:
+            .ostRegister, .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }
     }

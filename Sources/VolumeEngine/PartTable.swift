@@ -70,7 +70,7 @@ extension Opcode {
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove, .ostDrain:
+            .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             false
         }
     }

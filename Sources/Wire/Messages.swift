@@ -18,6 +18,14 @@ extension Message {
         var reader = BodyReader(bytes)
         try self.init(from: &reader)
     }
+
+    public init(decoding bytes: [UInt8]) throws(Failure) {
+        // `withUnsafeBytes` does not carry typed errors through on all our compilers, hence the detour.
+        let result: Result<Self, Failure> = bytes.withUnsafeBytes { raw in
+            do throws(Failure) { return .success(try Self(decoding: raw)) } catch { return .failure(error) }
+        }
+        self = try result.get()
+    }
 }
 
 /// The first frame in each direction.

@@ -1,6 +1,6 @@
 import Base
 
-/// What an OST tells a metadata server of itself, and what that tells of its OSTs.
+/// What an OST tells a metadata or management server of itself, and what that tells of its OSTs.
 
 /// Of an OST at its start, and again as a heartbeat within the interval that the answer names. The cluster is in the hello.
 public struct OSTRegisterRequest: Message {
@@ -59,7 +59,9 @@ public struct OSTRegisterRequest: Message {
     }
 }
 
-public struct OSTRegisterReply: Message {
+/// To whoever registers.
+public struct RegisterReply: Message {
+    /// Zero where a management server does not know it yet.
     public var cluster: Identifier
     /// Heartbeats come at least this often.
     public var interval: Interval

@@ -81,6 +81,13 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     /// One is to be emptied, or not any more.
     case ostDrain = 83
 
-    /// Whether it is asked of a metadata server, and of nobody else.
-    public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue }
+    // To a management server, which is also told of OSTs (80) and lists them (81).
+    /// A metadata server tells where it is; repeated as its heartbeat.
+    case mdtRegister = 96
+    case mdtList = 97
+
+    /// Whether it is asked of a metadata server, and not of an OST.
+    public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue && !isOfManagement }
+    /// Whether it is asked of a management server, and of nobody else.
+    public var isOfManagement: Bool { rawValue >= Opcode.mdtRegister.rawValue }
 }

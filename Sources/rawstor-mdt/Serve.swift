@@ -6,6 +6,8 @@ import MDTDaemon
 import MetaStore
 import Metadata
 import Reactor
+import Registrar
+import Wire
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
@@ -14,6 +16,9 @@ private struct ServeOptions {
     var metrics: Endpoint?
     var logLevel = LogLevel.info
     var spareAfter = Limits.spareAfterDefault
+    /// The management servers that are told of this one, and where they tell others that it is.
+    var mgss: [Endpoint]
+    var advertisement: Advertisement?
 
     init(_ command: ParsedCommand) throws(Failure) {
         store = try Store(command)
@@ -30,6 +35,25 @@ private struct ServeOptions {
             spareAfter = .seconds(seconds)
         }
         logLevel = try LogLevel(command.value("log-level") ?? "info")
+        mgss = try Advertisement.servers(command.values("mgs"), option: "--mgs")
+        guard mgss.count == Set(mgss).count else { throw Failure(.invalidArgument, "a management server is named twice with --mgs") }
+        if !mgss.isEmpty {
+            advertisement = try Advertisement(command.values("advertise"), listening: endpoints, noun: "metadata server")
+        } else if command.has("advertise") {
+            throw Failure(.invalidArgument, "--advertise is told to a management server; name one with --mgs HOST:PORT")
+        }
+    }
+
+    /// Tells the management servers of `server`, that listens on `endpoints`, from now on; nil without any.
+    func register(_ server: MDTServer, in world: any World, listening endpoints: [Endpoint]) -> Registrar? {
+        guard let advertisement else { return nil }
+        let catalogue = server.catalogue
+        let request = MDTRegisterRequest(
+            server: server.identity, endpoints: advertisement.addresses(listening: endpoints), host: Reactor.hostName,
+            incarnation: catalogue.incarnation)
+        let registrar = Registrar(world, .mdt(of: catalogue.cluster), servers: mgss) { request.encoded }
+        registrar.start()
+        return registrar
     }
 }
 
@@ -54,10 +78,14 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     serverOptions.spareAfter = options.spareAfter
     let server = MDTServer(world: reactor, catalogue: catalogue, options: serverOptions)
     server.onTrouble = { signal.give() }
+    var endpoints: [Endpoint] = []
     for endpoint in options.endpoints {
-        _ = try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) }
+        endpoints.append(try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) })
     }
-    let metrics = MetricsServer(world: reactor, answers: server.metricsAnswers)
+    let registrar = options.register(server, in: reactor, listening: endpoints)
+    var answers = server.metricsAnswers
+    if let registrar { answers.metrics = { server.metricsAnswers.metrics() + registrar.metricsText } }
+    let metrics = MetricsServer(world: reactor, answers: answers)
     if let endpoint = options.metrics {
         _ = try await operations.patiently { () throws(Failure) in try metrics.listen(on: endpoint) }
     }
@@ -68,6 +96,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
         reactor.log(.info, "asked to stop", [LogField("signal", number)])
     }
     metrics.stop()
+    registrar?.stop()
     await server.stop()
     await store.close()
     return server.trouble == nil ? ExitStatus.well : ExitStatus.failure

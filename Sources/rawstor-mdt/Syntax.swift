@@ -48,11 +48,18 @@ let syntax = CommandSyntax(
                     "Members that are out of date on an OST that was away for so long move to others; 600 if nothing else is said, "
                         + "at least 10; 0: never by themselves."),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
+                .value(
+                    "mgs", "HOST:PORT[,HOST:PORT]", "Tells these management servers that it is there: clients and OSTs find it by them.",
+                    isRepeatable: true),
+                .value(
+                    "advertise", "HOST:PORT", "With --mgs: where others find this server, if that is not where it listens.",
+                    isRepeatable: true),
                 .value("log-level", "LEVEL", "What is logged to standard error: debug, info (default), warning or error."),
                 .flag("insecure-network", "Allows addresses that other machines can reach, without authentication or encryption."),
             ] + trust,
             examples: [
                 .init("rawstor-mdt serve /var/lib/rawstor/mdt --listen 127.0.0.1:7700 --metrics 127.0.0.1:7701", "On this machine only"),
+                .init("rawstor-mdt serve /var/lib/rawstor/mdt --mgs 127.0.0.1:7706", "Listed by a management server"),
                 .init("rawstor-mdt serve \(servers) --listen 127.0.0.1:7700", "One of several"),
                 .init(
                     "rawstor-mdt serve etcd+tls://mds1,mds2,mds3/prod --store-ca ca.pem --store-cert mdt.pem --store-key mdt.key",

@@ -1,6 +1,5 @@
 import Arguments
 import Base
-import CSystem
 import Daemon
 import Environment
 import OSTDaemon
@@ -11,33 +10,29 @@ import Wire
 
 /// What the command line says of the cluster that the OST is to be part of; and the registration that comes of it.
 struct Membership {
-    /// The metadata servers; none: it stands for itself.
-    var servers: [Endpoint] = []
-    /// Where clients find it, if that is not where it listens.
-    var advertised: [String] = []
+    /// The metadata servers that are named, and the management servers that know them; none of either: it stands for itself.
+    var mdts: [Endpoint]
+    var mgss: [Endpoint]
+    var advertisement: Advertisement
     var domain: FailureDomain
     var host: String
 
-    /// Nil where no metadata server is named.
+    /// Nil where no server is named.
     init?(_ command: ParsedCommand, listening endpoints: [Endpoint]) throws(Failure) {
-        for text in command.values("mdt") {
-            for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-                servers.append(try Membership.endpoint(String(part), "--mdt"))
-            }
-        }
-        for text in command.values("advertise") {
-            for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-                advertised.append("\(try Membership.endpoint(String(part), "--advertise"))")
-            }
-        }
-        host = Membership.hostName
-        if servers.isEmpty {
+        mdts = try Advertisement.servers(command.values("mdt"), option: "--mdt")
+        mgss = try Advertisement.servers(command.values("mgs"), option: "--mgs")
+        host = Reactor.hostName
+        if mdts.isEmpty, mgss.isEmpty {
             for option in ["advertise", "domain"] where command.has(option) {
-                throw Failure(.invalidArgument, "--\(option) is for a cluster; name its metadata server with --mdt HOST:PORT")
+                throw Failure(
+                    .invalidArgument,
+                    "--\(option) is for a cluster; name its metadata server with --mdt HOST:PORT, or its management server with --mgs "
+                        + "HOST:PORT")
             }
             return nil
         }
-        guard servers.count == Set(servers).count else { throw Failure(.invalidArgument, "a metadata server is named twice with --mdt") }
+        guard mdts.count == Set(mdts).count else { throw Failure(.invalidArgument, "a metadata server is named twice with --mdt") }
+        guard mgss.count == Set(mgss).count else { throw Failure(.invalidArgument, "a management server is named twice with --mgs") }
         if let text = command.value("domain") {
             domain = try FailureDomain(text)
         } else {
@@ -46,42 +41,13 @@ struct Membership {
                     .invalidArgument, "this machine calls itself '\(host)', which is no failure domain; say --domain ROOM/RACK/HOST")
             }
         }
-        guard advertised.isEmpty else { return }
-        for endpoint in endpoints {
-            guard case .tcp(let name, _) = endpoint else { continue }
-            if ["0.0.0.0", "::"].contains(name) {
-                throw Failure(
-                    .invalidArgument, "clients cannot connect to \(endpoint); say where they find this OST: --advertise HOST:PORT")
-            }
-        }
-        guard endpoints.contains(where: \.isTCP) else {
-            throw Failure(.invalidArgument, "a cluster reaches its OSTs over TCP; listen on an address with --listen HOST:PORT")
-        }
-    }
-
-    private static func endpoint(_ text: String, _ option: String) throws(Failure) -> Endpoint {
-        let problem = Failure(.invalidArgument, "\(option): '\(text)' is no address; write HOST:PORT, for example mds1:7700")
-        do throws(Failure) {
-            let endpoint = try ListenAddress.parse(text)
-            if endpoint.port != 0 { return endpoint }
-        } catch {
-            throw problem
-        }
-        throw problem
-    }
-
-    /// As the kernel has it; empty where it has none.
-    private static var hostName: String {
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Limits.hostNameBytesMax + 1) { buffer in
-            guard let base = buffer.baseAddress, rs_host_name(base, buffer.count) == 0 else { return "" }
-            return String(cString: base)
-        }
+        advertisement = try Advertisement(command.values("advertise"), listening: endpoints, noun: "OST")
     }
 
     /// Tells the servers of the OST, that listens on `endpoints`, from now on.
-    func register(_ server: OSTServer, in world: any World, cluster: Identifier, listening endpoints: [Endpoint]) -> Registrar {
-        let addresses = advertised.isEmpty ? endpoints.filter(\.isTCP).map(\.description) : advertised
-        let registrar = Registrar(world, servers: servers, cluster: cluster) { [unowned server] in
+    func register(_ server: OSTServer, in world: any World, cluster: Identifier, listening endpoints: [Endpoint]) -> OSTMembership {
+        let addresses = advertisement.addresses(listening: endpoints)
+        let membership = OSTMembership(world, mdts: mdts, mgss: mgss, cluster: cluster) { [unowned server] in
             guard let identity = server.engine.identity else { return nil }
             let statistics = server.engine.storeStatistics
             return OSTRegisterRequest(
@@ -89,16 +55,7 @@ struct Membership {
                 domain: domain.description, capacityBytes: statistics.capacityBytes, freeBytes: statistics.freeBytes,
                 incarnation: identity.incarnation)
         }
-        registrar.start()
-        return registrar
-    }
-}
-
-extension Endpoint {
-    fileprivate var isTCP: Bool { port != nil }
-
-    fileprivate var port: UInt16? {
-        guard case .tcp(_, let port) = self else { return nil }
-        return port
+        membership.start()
+        return membership
     }
 }

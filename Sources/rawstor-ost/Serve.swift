@@ -7,7 +7,6 @@ import OSTDaemon
 import OSTEngine
 import PartStore
 import Reactor
-import Registrar
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
@@ -88,9 +87,9 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     for endpoint in options.endpoints {
         endpoints.append(try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) })
     }
-    let registrar = options.membership?.register(server, in: reactor, cluster: cluster, listening: endpoints)
+    let membership = options.membership?.register(server, in: reactor, cluster: cluster, listening: endpoints)
     var answers = server.metricsAnswers
-    if let registrar { answers.metrics = { server.metricsAnswers.metrics() + registrar.metricsText } }
+    if let membership { answers.metrics = { server.metricsAnswers.metrics() + membership.metricsText } }
     let metrics = MetricsServer(world: reactor, answers: answers)
     if let endpoint = options.metrics {
         _ = try await operations.patiently { () throws(Failure) in try metrics.listen(on: endpoint) }
@@ -98,7 +97,7 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     let number = await signal.wait()
     reactor.log(.info, "asked to stop", [LogField("signal", number)])
     metrics.stop()
-    registrar?.stop()
+    membership?.stop()
     await server.stop()
     return ExitStatus.well
 }

@@ -38,12 +38,16 @@ let syntax = CommandSyntax(
                     "mdt", "HOST:PORT[,HOST:PORT]", "Registers at these metadata servers of its cluster, and tells them that it is there.",
                     isRepeatable: true),
                 .value(
-                    "advertise", "HOST:PORT", "With --mdt: where clients find this OST, if that is not where it listens.",
+                    "mgs", "HOST:PORT[,HOST:PORT]",
+                    "Registers at these management servers, and at the metadata servers that they list, also when those change.",
+                    isRepeatable: true),
+                .value(
+                    "advertise", "HOST:PORT", "With --mdt or --mgs: where clients find this OST, if that is not where it listens.",
                     isRepeatable: true),
                 .value(
                     "domain", "ROOM/RACK/HOST",
-                    "With --mdt: what it fails together with; RACK/HOST or HOST where there is one room or rack. By default this machine's "
-                        + "name."),
+                    "With --mdt or --mgs: what it fails together with; RACK/HOST or HOST where there is one room or rack. By default this "
+                        + "machine's name."),
                 .value(
                     "spin", "US",
                     "With little under way, looks this many microseconds for what comes next before it sleeps; 200 by default, 0 never."),
@@ -60,6 +64,9 @@ let syntax = CommandSyntax(
                 .init(
                     "rawstor-ost serve /dev/nvme1n1 --listen 10.0.0.7:7710 --insecure-network --mdt mds1:7700 --domain r1/oss7",
                     "As a part of a cluster"),
+                .init(
+                    "rawstor-ost serve /dev/nvme1n1 --listen 10.0.0.7:7710 --insecure-network --mgs mgs1:7700 --domain r1/oss7",
+                    "The same, by the address of its management server"),
             ],
             notes: [
                 "Asked to stop, it takes no new requests, ends those under way within 5 seconds, and makes everything durable. Killed, it "

@@ -5,7 +5,7 @@ import Environment
 import Reactor
 import Wire
 
-/// The commands that ask a metadata server for what only a cluster has.
+/// The commands that ask a metadata server, or a management server for one, for what only a cluster has.
 
 func createClusterVolume(_ invocation: Invocation, _ address: Address, _ name: String, bytes: UInt64, layout: Layout) throws(Failure) {
     let request = VolumeCreateRequest(

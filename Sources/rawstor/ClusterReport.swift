@@ -186,8 +186,7 @@ struct OSTReport {
 
     var lastHeard: String {
         if status.silence.nanoseconds == .max { return "not since the server's start" }
-        let seconds = status.silence.milliseconds / 1000
-        return seconds < 60 ? "\(seconds) s ago" : durationText(seconds) + " ago"
+        return agoText(status.silence)
     }
 
     var json: JSON {
@@ -211,4 +210,9 @@ struct OSTReport {
             ByteSize.text(registration.freeBytes), "\(registration.store)",
         ]
     }
+}
+
+func agoText(_ silence: Interval) -> String {
+    let seconds = silence.milliseconds / 1000
+    return seconds < 60 ? "\(seconds) s ago" : durationText(seconds) + " ago"
 }

@@ -79,6 +79,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case "volume export": try exportVolume(invocation)
         case "volume bench": try benchVolume(invocation)
         case "df": try showSpace(invocation)
+        case "mdt ls": try listServers(invocation)
         case "ost ls": try listOSTs(invocation)
         case "ost info": try showOST(invocation)
         case "ost drain": try drainOST(invocation)

@@ -16,6 +16,7 @@ struct ClusterStatus {
     var volumes: [ClusterVolumeReport]
     /// Those that are not healthy.
     var sick: [VolumeCondition]
+    var servers: [KnownServer]
 
     /// Each volume that is not healthy is asked about, up to this number; more would not fit any screen, and take long.
     static let askedMax = 1000
@@ -30,7 +31,8 @@ struct ClusterStatus {
         let now = world.wallClockMilliseconds
         let osts = zip(listed, answers).map { OSTCondition(report: OSTReport(status: $0), answer: $1, nowMilliseconds: now) }
         let known = Dictionary(osts.map { ($0.report.registration.store, $0) }) { first, _ in first }
-        var status = ClusterStatus(cluster: catalogue.cluster, nowMilliseconds: now, osts: osts, volumes: volumes, sick: [])
+        var status = ClusterStatus(cluster: catalogue.cluster, nowMilliseconds: now, osts: osts, volumes: volumes, sick: [], servers: [])
+        status.servers = await catalogue.knownServers()
         for volume in volumes where !volume.isHealthy {
             var condition = VolumeCondition(report: volume, health: nil, osts: known)
             if volume.summary.state == .ready, status.sick.count < askedMax {
@@ -64,6 +66,7 @@ struct ClusterStatus {
             ["cluster", "\(cluster)"], ["health", isHealthy ? "healthy" : "degraded"],
             ["volumes", "\(volumes.count), \(sick.isEmpty ? "all healthy" : "\(sick.count) not healthy")"],
             ["OSTs", "\(osts.count), \(away == 0 ? "all up" : "\(away) away")"],
+            ["MDTs", servers.summary(of: .mdt) ?? "none"], ["MGSs", servers.summary(of: .mgs) ?? "none"],
             [
                 "space",
                 "\(ByteSize.text(free)) free of \(ByteSize.text(capacity)), \(ByteSize.text(provisioned)) provisioned with all copies",
@@ -75,6 +78,7 @@ struct ClusterStatus {
             row[5] = ByteSize.text(ost.freeBytes)
             return row
         }
+        text += "\n" + table([ServerReport.columns] + servers.map { ServerReport($0).row })
         if !osts.isEmpty { text += "\n" + table([OSTReport.columns] + rows, right: [4, 5]) }
         for part in [osts.flatMap(\.problems), sick.prefix(ClusterStatus.shownMax).flatMap(\.lines)] where !part.isEmpty {
             text += "\n" + part.joined(separator: "\n") + "\n"
@@ -90,7 +94,8 @@ struct ClusterStatus {
         return .object([
             ("cluster", .string("\(cluster)")), ("time", .string(dateText(nowMilliseconds))), ("healthy", .bool(isHealthy)),
             ("volumes", .integer(UInt64(volumes.count))), ("volumes_not_healthy", .array(sick.map(\.json))),
-            ("osts", .array(osts.map(\.json))), ("capacity_bytes", .integer(capacity)), ("free_bytes", .integer(free)),
+            ("osts", .array(osts.map(\.json))), ("servers", .array(servers.map { ServerReport($0).json })),
+            ("capacity_bytes", .integer(capacity)), ("free_bytes", .integer(free)),
             ("provisioned_bytes", .integer(provisioned)),
         ])
     }

@@ -6,7 +6,8 @@ private let volumeURL = CommandSyntax.Positional(
     "URL", "The volume: rawstor://HOST:PORT[,HOST:PORT]/NAME, ost://HOST:PORT/NAME or ost+unix:///NAME?socket=PATH.")
 private let daemonURL = CommandSyntax.Positional(
     "URL", "The cluster or OST: rawstor://HOST:PORT, ost://HOST:PORT or ost+unix:///?socket=PATH.")
-private let clusterURL = CommandSyntax.Positional("URL", "The cluster: rawstor://HOST:PORT[,HOST:PORT], its metadata servers.")
+private let clusterURL = CommandSyntax.Positional(
+    "URL", "The cluster: rawstor://HOST:PORT[,HOST:PORT], its metadata or management servers.")
 private let json = CommandSyntax.Option.flag(
     "json", "Prints one JSON document instead; after a failure {\"error\": {\"status\", \"exit_code\", \"message\"}}.")
 private let timeout = CommandSyntax.Option.value(
@@ -157,6 +158,15 @@ private let recoverVerb = CommandSyntax.Verb(
         "Only what changed is copied. An OST that cannot be reached is waited for.",
     ])
 
+private let mdtListVerb = CommandSyntax.Verb(
+    "mdt ls", "Lists the metadata and management servers of a cluster: where they are, and whether they are up.",
+    positionals: [clusterURL], options: [timeout, json],
+    examples: [.init("rawstor mdt ls \(cluster)", "Which servers are there?")],
+    notes: [
+        "Those that the URL names are asked, and management servers among them say which metadata servers they have heard of, and when. "
+            + "Without a management server it is only what the URL names."
+    ])
+
 private let ostListVerb = CommandSyntax.Verb(
     "ost ls", "Lists the OSTs of a cluster: where they are, how full, and when they were heard of last.",
     positionals: [clusterURL], options: [timeout, json],
@@ -220,7 +230,8 @@ private let statusVerb = CommandSyntax.Verb(
     ],
     notes: [
         "It says healthy only when every OST is known to the metadata server, answers here and has room, and all copies of all volumes are "
-            + "up to date. It asks each OST itself.",
+            + "up to date. It asks each OST itself. A metadata or management server that is away is listed: while another one answers, "
+            + "no data is in danger.",
         "With --watch a terminal is repainted; elsewhere each answer follows the last, with --json one document a line.",
     ])
 
@@ -231,7 +242,7 @@ let syntax = CommandSyntax(
         CommandSyntax.Verb(
             "ls", listSummary, positionals: [listURL], options: [timeout, json],
             examples: [.init("rawstor ls \(local)", "All volumes of an OST")], notes: ["'rawstor volume ls' is the same."]),
-        recoverVerb, spaceVerb, ostListVerb, ostInfoVerb, ostDrainVerb, ostRemoveVerb, statusVerb,
+        recoverVerb, spaceVerb, mdtListVerb, ostListVerb, ostInfoVerb, ostDrainVerb, ostRemoveVerb, statusVerb,
     ],
     exitCodes: [
         .init(ExitStatus.well, "it went well"),

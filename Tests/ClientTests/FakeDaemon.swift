@@ -126,7 +126,7 @@ final class FakeDaemon {
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove, .ostDrain:
+            .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             throw Failure(.unsupported)
         }
         return frame(reply, [])

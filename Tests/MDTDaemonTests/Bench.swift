@@ -2,6 +2,7 @@ import Base
 import Client
 import Environment
 import MDTDaemon
+import MGSDaemon
 import MetaStore
 import Metadata
 import OSTDaemon
@@ -12,8 +13,8 @@ import Simulation
 import Testing
 import Wire
 
-/// A metadata server, or several of one catalogue, and OSTs, each on a host of its own in one universe, and clients that speak to them
-/// through the simulated network.
+/// A metadata server, or several of one catalogue, OSTs, and if they are wanted management servers, each on a host of its own in one
+/// universe, and clients that speak to them through the simulated network.
 final class MDTBench {
     static let cluster = Identifier(high: 1, low: 1)
     static let address = Endpoint.tcp(host: "mds", port: 7700)
@@ -23,20 +24,30 @@ final class MDTBench {
     let client: SimWorld
     private(set) var contents: MemoryMetaContents
     /// The first one is where clients go that do not say otherwise.
-    let addresses: [Endpoint]
+    private(set) var addresses: [Endpoint]
     private let hosts: [SimHost]
+    /// Of the management servers; where there are any, OSTs are told of nobody else.
+    let managementAddresses: [Endpoint]
+    private let managementHosts: [SimHost]
+    private(set) var managers: [MGSServer?]
+    private var managerProcesses: [SimWorld?]
+    private(set) var registrars: [Registrar?]
     private var processes: [SimWorld?]
     private(set) var servers: [MDTServer?]
     private var isMade = false
     var mdt: SimWorld? { processes[0] }
     var server: MDTServer? { servers[0] }
+    func server(_ index: Int) -> MDTServer? { servers[index] }
+    func hostOfMDT(_ index: Int) -> SimHost { hosts[index] }
+    func hostOfMGS(_ index: Int) -> SimHost { managementHosts[index] }
     private(set) var osts: [OST] = []
     private(set) var logs: [String] = []
 
     private let spareAfter: Interval
 
     init(
-        seed: UInt64 = 1, osts count: Int = 3, servers serverCount: Int = 1, spareAfter: Interval = Limits.spareAfterDefault
+        seed: UInt64 = 1, osts count: Int = 3, servers serverCount: Int = 1, managers managerCount: Int = 0,
+        spareAfter: Interval = Limits.spareAfterDefault
     ) throws {
         self.spareAfter = spareAfter
         let universe = Universe(seed: seed)
@@ -47,10 +58,16 @@ final class MDTBench {
         processes = hosts.map { _ in nil }
         servers = hosts.map { _ in nil }
         mds = hosts[0]
+        managementAddresses = (0..<managerCount).map { .tcp(host: "mgs\($0)", port: 7700) }
+        managementHosts = (0..<managerCount).map { universe.addHost("mgs\($0)") }
+        managers = managementHosts.map { _ in nil }
+        managerProcesses = managementHosts.map { _ in nil }
+        registrars = hosts.map { _ in nil }
         client = universe.addHost("client").start("client")
         universe.onLog = { [unowned self] _, level, text, fields in
             logs.append("\(level) \(text) " + fields.map { "\($0.name)=\($0.value)" }.joined(separator: " "))
         }
+        for index in managers.indices { try startMGS(index) }
         for index in addresses.indices { try startMDT(index) }
         for number in 0..<count {
             let ost = try OST(self, number)
@@ -81,6 +98,39 @@ final class MDTBench {
             try server.listen(on: address)
             return server
         }
+        registrars[index] = nil
+        guard !managers.isEmpty, let server = servers[index] else { return }
+        let request = MDTRegisterRequest(
+            server: server.identity, endpoints: ["\(address)"], host: hosts[index].name, incarnation: server.catalogue.incarnation)
+        let registrar = Registrar(world, .mdt(of: MDTBench.cluster), servers: managementAddresses) { request.encoded }
+        registrars[index] = registrar
+        registrar.start()
+    }
+
+    /// It comes back at another address.
+    func moveMDT(_ index: Int = 0, to address: Endpoint) throws {
+        killMDT(index)
+        addresses[index] = address
+        try startMDT(index)
+    }
+
+    func startMGS(_ index: Int = 0, cluster: Identifier = .zero) throws {
+        let world = managementHosts[index].start("mgs")
+        managerProcesses[index] = world
+        let address = managementAddresses[index]
+        managers[index] = try run(world) { () throws(Failure) in
+            var options = MGSServer.Options()
+            options.cluster = cluster
+            let server = MGSServer(world: world, options: options)
+            try server.listen(on: address)
+            return server
+        }
+    }
+
+    /// `silent`: its machine is gone, and nobody is told.
+    func killMGS(_ index: Int = 0, silent: Bool = false) {
+        if silent { managementHosts[index].losePower() } else { managerProcesses[index]?.kill() }
+        managers[index] = nil
     }
 
     func killMDT(_ index: Int = 0) {
@@ -242,7 +292,7 @@ final class OST {
     let host: SimHost
     private(set) var world: SimWorld
     private(set) var server: OSTServer?
-    private(set) var registrar: Registrar?
+    private(set) var membership: OSTMembership?
     private(set) var store = Identifier.zero
     private var isMade: Bool
     private(set) var isRunning = false
@@ -278,16 +328,22 @@ final class OST {
             return server
         }
         isRunning = true
-        let registrar = Registrar(world, servers: bench.addresses, cluster: cluster) { [weak self] in self?.registration }
-        self.registrar = registrar
-        registrar.start()
+        let membership = OSTMembership(
+            world, mdts: bench.managers.isEmpty ? bench.addresses : [], mgss: bench.managementAddresses, cluster: cluster
+        ) { [weak self] in self?.registration }
+        self.membership = membership
+        membership.start()
     }
 
-    var isRegistered: Bool { registrar?.standings.allSatisfy { $0 == .registered } == true }
+    /// At all metadata servers.
+    var isRegistered: Bool {
+        guard let standings = membership?.metadata.standings else { return false }
+        return standings.count == bench.addresses.count && standings.allSatisfy { $0 == .registered }
+    }
 
     /// Why it was refused, if it was.
     var refusal: Failure? {
-        guard case .failed(let failure) = registrar?.standings.first else { return nil }
+        guard case .failed(let failure) = membership?.metadata.standings.first else { return nil }
         return failure
     }
 
@@ -320,7 +376,7 @@ final class OST {
     func kill(silent: Bool = false) {
         if silent { host.losePower() } else { world.kill() }
         server = nil
-        registrar = nil
+        membership = nil
         isRunning = false
     }
 }

@@ -74,7 +74,7 @@ import Wire
             #expect(volumes.isEmpty && osts.count == 1)
             #expect(bench.client.now - began < .seconds(1))
             catalogue.close()
-            let none = MDTCatalogue(bench.client, [nobody, nobody])
+            let none = MDTCatalogue(bench.client, [nobody, .tcp(host: "mds", port: 2)])
             do throws(Failure) {
                 _ = try await none.list()
                 Issue.record("listed")

@@ -256,11 +256,15 @@ final class VolumeRun {
         var seen: [UInt32] = []
     }
 
+    /// Where the volume is opened; by default at the metadata servers.
+    var doors: [Endpoint]?
+
     init(
-        seed: UInt64, servers: Int = 1, floor: Int = 1, belowFloor: BelowFloor = .wait, replicas: UInt16 = 2, placements: Int = 0,
+        seed: UInt64, servers: Int = 1, managers: Int = 0, floor: Int = 1, belowFloor: BelowFloor = .wait, replicas: UInt16 = 2,
+        placements: Int = 0,
         spareAfter: Interval = Limits.spareAfterDefault
     ) throws {
-        bench = try MDTBench(seed: seed, servers: servers, spareAfter: spareAfter)
+        bench = try MDTBench(seed: seed, servers: servers, managers: managers, spareAfter: spareAfter)
         random = seed &* 0x9e37_79b9_7f4a_7c15
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
@@ -280,7 +284,7 @@ final class VolumeRun {
     func failures() -> [Status] { log.compactMap(\.status).filter { $0 != .ok } }
 
     func openVolume(in world: SimWorld, force: Bool = false) throws -> Volume {
-        let servers = bench.addresses
+        let servers = doors ?? bench.addresses
         return try bench.run(world) { () throws(Failure) in
             var options = OpenOptions(force: force)
             options.deadline = .seconds(30)

@@ -10,49 +10,6 @@ import Testing
 import Wire
 
 @Suite struct ServerTests {
-    /// What the server sends back for these bytes until it closes, or for two seconds.
-    private func send(_ bytes: [UInt8], to bench: MDTBench, seconds: UInt64 = 2) throws -> [UInt8] {
-        let world = bench.client
-        return try bench.run { () throws(Failure) in
-            let operations = Operations(world)
-            guard case .success(let stream) = await operations.connect(to: MDTBench.address, deadline: world.now + .seconds(5)) else {
-                throw Failure(.unreachable)
-            }
-            let watchdog = Watchdog(world, stream)
-            watchdog.arm(world.now + .seconds(seconds))
-            let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(bytes.count, 4096), alignment: 64)
-            memory.copyBytes(from: bytes)
-            _ = await operations.send(stream, UnsafeMutableRawBufferPointer(rebasing: memory[..<bytes.count]))
-            var answer: [UInt8] = []
-            while true {
-                let count = await operations.receive(stream, into: memory)
-                if count <= 0 { break }
-                answer += memory[..<count]
-            }
-            memory.deallocate()
-            watchdog.close()
-            world.close(stream)
-            operations.close()
-            return answer
-        }
-    }
-
-    private func frame(_ header: FrameHeader, _ body: [UInt8] = []) -> [UInt8] {
-        var header = header
-        header.metaBytes = UInt32(body.count)
-        header.metaCheck = body.withUnsafeBytes { Checksum.of($0) }
-        var bytes = [UInt8](repeating: 0, count: FrameHeader.bytes)
-        bytes.withUnsafeMutableBytes { raw in if let base = raw.baseAddress { header.encode(to: base) } }
-        return bytes + body
-    }
-
-    private func header(_ bytes: [UInt8]) throws -> FrameHeader {
-        guard bytes.count >= FrameHeader.bytes else { throw Failure(.malformed, "\(bytes.count) bytes") }
-        return try bytes.withUnsafeBytes { raw in try FrameHeader.decode(raw.baseAddress ?? UnsafeRawPointer(bitPattern: 1)!) }
-    }
-
-    private var hello: [UInt8] { frame(FrameHeader(.hello), Hello(role: .client).encoded) }
-
     @Test func itSaysWhoItIs() throws {
         let bench = try MDTBench(osts: 0)
         let peer = try bench.connect()
@@ -91,7 +48,7 @@ import Wire
         #expect(String(decoding: answer, as: UTF8.self).contains("check of the meta section"))
         let short = try send(hello + frame(FrameHeader(.volumeOpen), [9, 0, 1]), to: bench)
         #expect(String(decoding: short, as: UTF8.self).contains("in the middle of a field"))
-        #expect(bench.server?.counters.malformedFrames == 3)
+        #expect(bench.server?.traffic.malformedFrames == 3)
         #expect(try bench.names().isEmpty)
     }
 
@@ -141,7 +98,7 @@ import Wire
         #expect(try bench.names().contains("vm1"))
         let peer = try bench.connect()
         #expect(try peer.open("vm1", [.write, .force], nonce: 1).object.generation > 0)
-        #expect(bench.server?.counters.malformedFrames ?? 0 > 0)
+        #expect(bench.server?.traffic.malformedFrames ?? 0 > 0)
     }
 
     @Test func silentConnectionsAreEnded() throws {
@@ -187,7 +144,7 @@ import Wire
                 Issue.record("\(error)")
             }
         }
-        try bench.waitUntil("it has come") { server.counters.requests[Int(Opcode.volumeCreate.rawValue)] > 0 }
+        try bench.waitUntil("it has come") { server.traffic.requests[Int(Opcode.volumeCreate.rawValue)] > 0 }
         let asked = bench.universe.now
         try bench.run(world) { () throws(Failure) in await server.stop() }
         #expect(bench.universe.now - asked < .seconds(2))

@@ -209,7 +209,7 @@ import Wire
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
             .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
             .ostRegister,
-            .ostList, .ostRemove, .ostDrain:
+            .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             break
         }
         // A hello, an event or a flipped bit ends the connection; rarely, so that most frames are looked at.

@@ -19,6 +19,9 @@ private let registration = OSTRegisterRequest(
     store: store, mountCounter: 7, boot: otherStore, endpoints: ["10.0.0.1:7710", "[::1]:7710"], host: "h1", domain: "r1/h1",
     capacityBytes: 1 << 40, freeBytes: 1 << 39, incarnation: 4)
 
+private let mdtRegistration = MDTRegisterRequest(
+    server: store, endpoints: ["10.0.0.1:7700", "[::1]:7700"], host: "h1", incarnation: 4)
+
 /// Two placements on two OSTs, each member in a state of its own.
 private func map() -> VolumeMap {
     VolumeMap(
@@ -68,9 +71,15 @@ private func map() -> VolumeMap {
         try roundTrip(summary)
         try roundTrip(VolumeListReply(volumes: [summary, summary]))
         try roundTrip(registration)
-        try roundTrip(OSTRegisterReply(cluster: store, interval: .seconds(5)))
+        try roundTrip(RegisterReply(cluster: store, interval: .seconds(5)))
         try roundTrip(OSTListRequest(after: store))
         try roundTrip(OSTRemoveRequest(store: store))
+        try roundTrip(mdtRegistration)
+        try roundTrip(
+            MDTListReply(
+                cluster: store, uptime: .seconds(9),
+                servers: [MDTStatus(registration: mdtRegistration, isAlive: true, silence: .seconds(3))]))
+        try roundTrip(MDTListReply(cluster: .zero, uptime: .seconds(0), servers: []))
         try roundTrip(
             OSTListReply(osts: [
                 OSTStatus(registration: registration, isDrained: true, isAlive: false, silence: .seconds(3), isConnected: true)
@@ -116,7 +125,7 @@ private func map() -> VolumeMap {
         #expect(
             hex(registration) == id + "0700000000000000" + other + "02" + "0d0031302e302e302e313a37373130" + "0a005b3a3a315d3a37373130"
                 + "02006831" + "050072312f6831" + "0000000000010000" + "0000000080000000" + "0400000000000000")
-        #expect(hex(OSTRegisterReply(cluster: store, interval: .seconds(5))) == id + "88130000")
+        #expect(hex(RegisterReply(cluster: store, interval: .seconds(5))) == id + "88130000")
         let status = OSTStatus(
             registration: registration, isDrained: true, isAlive: false, silence: .milliseconds(1), isConnected: true)
         #expect(hex(status) == hex(registration) + "01" + "00" + "40420f0000000000" + "01")
@@ -161,6 +170,17 @@ private func map() -> VolumeMap {
         #expect(ResyncProgress(store: store, state: .waiting, elapsed: .seconds(1), trouble: exact).trouble == exact)
     }
 
+    @Test func goldenBytesOfTheDirectory() {
+        let id = "01020304050607081112131415161718"
+        let registration =
+            id + "02" + "0d0031302e302e302e313a37373030" + "0a005b3a3a315d3a37373030" + "02006831" + "0400000000000000"
+        #expect(hex(mdtRegistration) == registration)
+        let listed = MDTStatus(registration: mdtRegistration, isAlive: true, silence: .milliseconds(1))
+        #expect(
+            hex(MDTListReply(cluster: store, uptime: .milliseconds(2), servers: [listed]))
+                == id + "80841e0000000000" + "0100" + registration + "01" + "40420f0000000000")
+    }
+
     @Test func goldenBytesOfASummary() {
         #expect(
             hex(summary) == hex(object) + "02" + "0100" + "2000" + "02" + "01" + "05000000" + "06000000" + "0100" + "0200" + "02010000"
@@ -184,6 +204,8 @@ private func map() -> VolumeMap {
                 "volumeReplace 76",
                 "ostRegister 80", "ostList 81", "ostRemove 82", "ostDrain 83",
             ])
+        let management = Opcode.allCases.filter(\.isOfManagement).map { "\($0) \($0.rawValue)" }
+        #expect(management == ["mdtRegister 96", "mdtList 97"])
         #expect(Status.unavailable.rawValue == 25 && Status.wrongStore.rawValue == 26)
     }
 
@@ -255,6 +277,12 @@ private func map() -> VolumeMap {
         let part = String(repeating: "e", count: Limits.endpointsBytesMax / Limits.endpointsPerOSTMax)
         longest.endpoints = Array(repeating: part, count: Limits.endpointsPerOSTMax)
         let status = OSTStatus(registration: longest, isDrained: true, isAlive: true, silence: .seconds(1), isConnected: true)
+        let server = MDTStatus(
+            registration: MDTRegisterRequest(
+                server: store, endpoints: longest.endpoints, host: longest.host, incarnation: 1), isAlive: true, silence: .seconds(1))
+        #expect(
+            MDTListReply(cluster: store, uptime: .seconds(1), servers: Array(repeating: server, count: Limits.metadataServersMax))
+                .encoded.count <= Limits.metaBytesMax)
         #expect(OSTListReply(osts: Array(repeating: status, count: OSTListReply.countMax)).encoded.count <= Limits.metaBytesMax)
         var sick = health
         let trouble = String(repeating: "x", count: ResyncProgress.troubleBytesMax)

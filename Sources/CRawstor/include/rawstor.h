@@ -140,8 +140,8 @@ const char *rawstor_error_message(const rawstor_context *context);
 
 /* ---- Volumes ----
  *
- * A URL is rawstor://HOST[:PORT][,HOST[:PORT]...]/NAME, with the metadata servers of a cluster (port 7700), or of one OST alone
- * ost://HOST[:PORT]/NAME (port 7710) or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/'
+ * A URL is rawstor://HOST[:PORT][,HOST[:PORT]...]/NAME, with the metadata or management servers of a cluster (port 7700), or of one OST
+ * alone ost://HOST[:PORT]/NAME (port 7710) or ost+unix:///NAME?socket=PATH. A NAME has 1 to 128 letters, digits, '.', '_', '/'
  * and '-' and begins with a letter or digit. HOST is a name, an IPv4 address, or an IPv6 address in brackets. */
 
 /* Without these two a volume is opened for writing, which one handle at a time may do (-EBUSY). */

@@ -2,26 +2,26 @@ import Base
 import Environment
 import Wire
 
-/// One connection of a client or an OST: frames in, one request at a time, a reply to each.
+/// One connection to a daemon: frames in, one request at a time, a reply to each.
 ///
 /// Nothing on it lasts for ever: the hello must come in time, a frame that has begun must go on, a peer that says nothing for a minute is
 /// gone, and so is one that takes no reply.
-final class MDTConnection {
-    let number: UInt64
-    private unowned let server: MDTServer
+public final class ServedConnection {
+    public let number: UInt64
+    private unowned let server: ControlServer
     private let world: any World
     private let operations: Operations
     private let stream: StreamID
     private let watchdog: Watchdog
     /// The last frame that came.
-    private(set) var lastHeard: Instant
+    public private(set) var lastHeard: Instant
     /// A request is being carried out: whoever waits for its answer is there.
-    private(set) var isHandling = false
-    private(set) var peer: Hello?
+    public private(set) var isHandling = false
+    public private(set) var peer: Hello?
     private var endReason: String?
     private var isStopping = false
 
-    init(_ server: MDTServer, _ stream: StreamID, number: UInt64) {
+    init(_ server: ControlServer, _ stream: StreamID, number: UInt64) {
         self.server = server
         self.stream = stream
         self.number = number
@@ -54,7 +54,7 @@ final class MDTConnection {
     }
 
     /// Soon, whatever is under way.
-    func end(_ reason: String) {
+    public func end(_ reason: String) {
         if endReason == nil { endReason = reason }
         world.shutdown(stream)
     }
@@ -65,12 +65,12 @@ final class MDTConnection {
         isHandling = true
         defer { isHandling = false }
         server.counters.requests[Int(header.opcode.rawValue)] += 1
-        var answer: MDTAnswer
+        var answer: ControlAnswer
         do throws(Failure) {
             answer = try await perform(header, body)
         } catch {
-            server.noteFailure()
-            answer = MDTAnswer(header, error)
+            server.service?.requestFailed()
+            answer = ControlAnswer(header, error)
             // What cannot be read as a message may be the beginning of anything.
             if error.status == .malformed { answer.endsConnection = true }
         }
@@ -84,7 +84,7 @@ final class MDTConnection {
         if isStopping { throw Failure(.closed, "the daemon stops") }
     }
 
-    private func perform(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> MDTAnswer {
+    private func perform(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> ControlAnswer {
         guard !header.flags.contains(.reply), header.opcode != .event else {
             throw Failure(.malformed, "a client sends requests, this frame is a reply or an event")
         }
@@ -92,36 +92,22 @@ final class MDTConnection {
             do throws(Failure) {
                 return try hello(header, body)
             } catch {
-                var answer = MDTAnswer(header, error)
+                var answer = ControlAnswer(header, error)
                 answer.endsConnection = true
                 return answer
             }
         }
-        return try await server.perform(header, body, self)
+        guard let service = server.service else { throw Failure(.closed, "the daemon stops") }
+        return try await service.perform(header, body, self)
     }
 
-    private func hello(_ header: FrameHeader, _ body: [UInt8]) throws(Failure) -> MDTAnswer {
+    private func hello(_ header: FrameHeader, _ body: [UInt8]) throws(Failure) -> ControlAnswer {
         guard header.opcode == .hello, peer == nil else { throw Failure(.malformed, "a connection begins with one hello") }
+        guard let service = server.service else { throw Failure(.closed, "the daemon stops") }
         let hello = try Hello(decoding: body)
-        let cluster = server.catalogue.cluster
-        switch hello.role {
-        case .client: break
-        case .ost:
-            guard hello.cluster == cluster else {
-                throw Failure(
-                    .wrongCluster,
-                    "this is cluster \(cluster), the OST's store belongs to cluster \(hello.cluster); name the metadata server of that "
-                        + "one, or make the store anew: rawstor-ost init PATH --cluster \(cluster)")
-            }
-        case .mdt, .mgs: throw Failure(.unsupported, "this is a metadata server; it serves clients and OSTs")
-        }
-        guard hello.cluster == .zero || hello.cluster == cluster else {
-            throw Failure(.wrongCluster, "this is cluster \(cluster), the client asks for cluster \(hello.cluster)")
-        }
+        let reply = try service.welcome(hello)
         peer = hello
-        let reply = Hello(
-            role: .mdt, cluster: cluster, frameBytesMax: UInt32(Limits.frameBytesMax), requestsMax: 16, software: server.options.software)
-        return MDTAnswer(header, body: reply.encoded)
+        return ControlAnswer(header, body: reply.encoded)
     }
 
     // Frames
@@ -137,7 +123,7 @@ final class MDTConnection {
             guard let base = head.baseAddress else { unreachable("a header without memory") }
             header = try FrameHeader.decode(UnsafeRawPointer(base))
             guard header.payloadBytes == 0 else {
-                throw Failure(.unsupported, "this is a metadata server; '\(header.opcode)' is asked of an OST")
+                throw Failure(.unsupported, "this is \(server.noun); '\(header.opcode)' is asked of an OST")
             }
         } catch {
             try await refuse(error, head)
@@ -170,7 +156,7 @@ final class MDTConnection {
         header.deadlineOrStatus = UInt32(failure.status.rawValue)
         let isIntact = Checksum.of(UnsafeRawBufferPointer(rebasing: head[..<124]))
         if let base = head.baseAddress, base.load(UInt32.self, at: 124) == isIntact { header.requestID = base.load(UInt64.self, at: 8) }
-        try await send(MDTAnswer(raw: header, body: Array(failure.detail.utf8)))
+        try await send(ControlAnswer(raw: header, body: Array(failure.detail.utf8)))
         await passOver()
         throw failure
     }
@@ -178,12 +164,12 @@ final class MDTConnection {
     /// Takes what the peer still sends, for a moment: a stream that is closed with something in it is reset, and what was sent last may get
     /// lost.
     private func passOver() async {
-        watchdog.arm(world.now + MDTConnection.lingering)
+        watchdog.arm(world.now + ServedConnection.lingering)
         defer { watchdog.disarm() }
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 16)
         defer { memory.deallocate() }
         var taken = 0
-        while taken < MDTConnection.lingeringBytes {
+        while taken < ServedConnection.lingeringBytes {
             let count = await operations.receive(stream, into: memory)
             if count <= 0 { return }
             taken += count
@@ -193,7 +179,7 @@ final class MDTConnection {
     private static let lingering = Interval.seconds(1)
     private static let lingeringBytes = 1 << 20
 
-    private func send(_ answer: MDTAnswer) async throws(Failure) {
+    private func send(_ answer: ControlAnswer) async throws(Failure) {
         invariant(answer.body.count <= Limits.metaBytesMax, "a body of \(answer.body.count) bytes for \(answer.header.opcode)")
         var header = answer.header
         header.metaBytes = UInt32(answer.body.count)
@@ -207,46 +193,5 @@ final class MDTConnection {
         let isSent = await operations.send(stream, memory)
         watchdog.disarm()
         if !isSent { throw Failure(.closed, watchdog.hasBarked ? "the peer took no reply" : "the peer has closed the connection") }
-    }
-}
-
-/// What goes back for a request.
-struct MDTAnswer {
-    var header: FrameHeader
-    var body: [UInt8]
-    var endsConnection = false
-
-    init(_ request: FrameHeader, body: [UInt8] = []) {
-        header = request.reply(.ok)
-        self.body = body
-    }
-
-    /// A refusal with its sentence.
-    init(_ request: FrameHeader, _ failure: Failure) {
-        header = request.reply(failure.status)
-        body = Array(failure.detail.utf8.prefix(Limits.metaBytesMax))
-    }
-
-    init(raw header: FrameHeader, body: [UInt8]) {
-        self.header = header
-        self.body = body
-    }
-
-    /// A map; its generation and number stand in the header too.
-    init(_ request: FrameHeader, _ map: VolumeMap) {
-        self.init(request, body: map.encoded)
-        header.generation = map.object.generation
-        header.map = map.object.map
-    }
-}
-
-extension Message {
-    /// Of the body of a request.
-    init(decoding bytes: [UInt8]) throws(Failure) {
-        // `withUnsafeBytes` does not carry typed errors through on all our compilers, hence the detour.
-        let result: Result<Self, Failure> = bytes.withUnsafeBytes { raw in
-            do throws(Failure) { return .success(try Self(decoding: raw)) } catch { return .failure(error) }
-        }
-        self = try result.get()
     }
 }
