@@ -15,10 +15,10 @@
 ##   --keep FOLDER     keeps logs and journals of scenarios that broke something
 ##   --self-test       shows that each check fires
 ##
-## Each OST, the metadata server and each client is a process of the release programs in a network namespace of its own. A writer at depth
-## 16 works and checks; OSTs are killed, paused, cut off, filled, rolled back. Prints a row of JSON for each scenario; the exit code is 0
-## when nothing was lost, stale or wrong, members are equal block by block, no operation took too long, and no more was copied than had
-## changed. Needs root. All of it takes about half an hour.
+## Each OST, the metadata server, the management server and each client is a process of the release programs in a network namespace of its
+## own. A writer at depth 16 works and checks; OSTs are killed, paused, cut off, filled, rolled back. Prints a row of JSON for each scenario;
+## the exit code is 0 when nothing was lost, stale or wrong, members are equal block by block, no operation took too long, and no more was
+## copied than had changed. Needs root. All of it takes about half an hour.
 ##
 ##   ./dev chaos
 ##   ./dev chaos --scenario kill-ost --scenario cut-ost --rounds 20
@@ -28,11 +28,11 @@
 need_swift
 need_packages "${packages_build[@]}" iproute2 nftables
 need_kernel
-build_release rawstor rawstor-ost rawstor-mdt LibRawstor
+build_release rawstor rawstor-ost rawstor-mdt rawstor-mgs LibRawstor
 built=$(release_folder)
 staged=$state/chaos/programs
 .dev.d/stage-library "$built/libLibRawstor.so" "$staged"
-for program in rawstor rawstor-ost rawstor-mdt; do install -m 755 "$built/$program" "$staged/$program"; done
+for program in rawstor rawstor-ost rawstor-mdt rawstor-mgs; do install -m 755 "$built/$program" "$staged/$program"; done
 gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I"$staged/include" -o "$staged/writer" Tests/Chaos/writer.c Tests/PowerLoss/history.c \
     -L"$staged/lib" -lrawstor || die "the writer does not build; the compiler's messages are above"
 cd "$caller"

@@ -1,10 +1,10 @@
 # The daemons that `up` starts and `down` stops, each under a name that its files begin with: where those are, and whether it runs.
 
-# The metadata server first: the OSTs register there.
-cluster_daemons=(mdt ost1 ost2 ost3)
+# The management server first, then the metadata server: those behind register there.
+cluster_daemons=(mgs mdt ost1 ost2 ost3)
 # With --etcd: below three metadata servers.
 etcd_daemons=(etcd1 etcd2 etcd3)
-shared_daemons=("${etcd_daemons[@]}" mdt mdt2 mdt3 ost1 ost2 ost3)
+shared_daemons=(mgs "${etcd_daemons[@]}" mdt mdt2 mdt3 ost1 ost2 ost3)
 # `ost` is the one of --single.
 daemons=(ost "${shared_daemons[@]}")
 
@@ -12,12 +12,14 @@ program_of() {
     case $1 in
         etcd*) echo etcd ;;
         mdt*) echo rawstor-mdt ;;
+        mgs) echo rawstor-mgs ;;
         *) echo rawstor-ost ;;
     esac
 }
-# What it keeps: the catalogue, or the store.
+# What it keeps: the catalogue, or the store. The management server keeps nothing.
 kept_of() {
     case $1 in
+        mgs) ;;
         mdt*) if [[ -s $etcd_address ]]; then cat "$etcd_address"; else echo "$state/mdt.db"; fi ;;
         *) echo "$state/$1.store" ;;
     esac
@@ -45,7 +47,13 @@ daemon_pid() {
     # After a rebuild the kernel calls the file it was started from deleted.
     [[ $(readlink "/proc/$pid/exe" 2>/dev/null) =~ /$program( \(deleted\))?$ ]] || return 1
     mapfile -d '' -t words <"/proc/$pid/cmdline" 2>/dev/null || return 1
-    [[ ${words[1]:-} == serve || ${words[1]:-} == --data-dir ]] && [[ ${words[2]:-} == "$(kept_of "$1")" ]] || return 1
+    [[ ${words[1]:-} == serve || ${words[1]:-} == --data-dir ]] || return 1
+    # One that keeps nothing is known by its port.
+    if [[ $1 == mgs ]]; then
+        [[ -s $cluster_port && ${words[*]:2:2} == "--listen 127.0.0.1:$(($(<"$cluster_port") + 6))" ]] || return 1
+    else
+        [[ ${words[2]:-} == "$(kept_of "$1")" ]] || return 1
+    fi
     echo "$pid"
 }
 

@@ -32,7 +32,7 @@ done
 target=${DESTDIR:-}$prefix
 
 # What an installation consists of, for `--uninstall` as well.
-programs=(rawstor rawstor-ost rawstor-mdt)
+programs=(rawstor rawstor-ost rawstor-mdt rawstor-mgs)
 library=librawstor.so
 library_version=1.0.0
 library_major=${library_version%%.*}

@@ -2,18 +2,19 @@
 ##
 ## usage: ./dev up [--single | --etcd] [--port N] [--size S]
 ##
-##   --single   one OST alone and a volume on it (ost://), without metadata server and replicas
+##   --single   one OST alone and a volume on it (ost://), without servers beside it and replicas
 ##   --etcd     three metadata servers, on an etcd of three servers, in place of one
-##   --port N   the first port of 127.0.0.1. The metadata server listens on N (default 7700) and has its metrics on N+1; the three OSTs
-##              listen on N+10, N+12 and N+14, and have their metrics on N+11, N+13 and N+15.
+##   --port N   the first port of 127.0.0.1. The metadata server listens on N (default 7700) and has its metrics on N+1; the management
+##              server listens on N+6, with metrics on N+7; the three OSTs listen on N+10, N+12 and N+14, with metrics on N+11, N+13, N+15.
 ##              With --etcd the other metadata servers are on N+2 and N+4, etcd on N+16 to N+18, and on N+19 to N+21 among itself.
 ##              With --single the OST listens on N (default 7710), and its metrics are on N+1
 ##   --size S   size of the volume vm1 (default 1G, with --single 2G); each store gets twice as much, and takes that from the disk
 ##
-## The cluster is a metadata server (or, with --etcd, three of them and an etcd) and three OSTs, each of which says that it is a host of its own; vm1 has two replicas. Installs what is
-## missing from the distribution. Stores, catalogue, logs and pid files are in .dev, or in the folder that RAWSTOR_STATE names. Leaves all
-## of it running. Run again it starts only what does not run: a daemon that was killed serves its old store again. The verified fio job
-## overwrites the volume, so it runs only when this call has made the volume.
+## The cluster is a management server, which the volume's address names, a metadata server (or, with --etcd, three of them and an etcd) and
+## three OSTs, each of which says that it is a host of its own; vm1 has two replicas. Installs what is missing from the distribution.
+## Stores, catalogue, logs and pid files are in .dev, or in the folder that RAWSTOR_STATE names. Leaves all of it running. Run again it
+## starts only what does not run: a daemon that was killed serves its old store again. The verified fio job overwrites the volume, so it runs
+## only when this call has made the volume.
 ##
 ##   ./dev up
 ##   ./dev up --port 7800
@@ -68,13 +69,11 @@ fi
 [[ $size =~ ^([1-9][0-9]*)([KMGT])$ ]] || usage "'$size' is no size: a number with K, M, G or T is expected, such as 20G"
 store_size=$((2 * BASH_REMATCH[1]))${BASH_REMATCH[2]}
 again="./dev up${single:+ --single}${etcd:+ --etcd}"
-servers=()
-for name in "${wanted[@]}"; do if [[ $name == mdt* ]]; then servers+=("$name"); fi; done
 
 need_swift
 need_packages "${packages_build[@]}" ${etcd:+etcd-server} fio
 need_kernel
-if [[ -z $single ]]; then need_product rawstor-mdt; fi
+if [[ -z $single ]]; then need_product rawstor-mdt; need_product rawstor-mgs; fi
 need_product rawstor-ost
 need_product rawstor
 
@@ -93,7 +92,7 @@ fi
 [[ -z $single ]] || ((${#socket} <= 107)) ||
     die "the path $socket is too long for a Unix socket; choose a shorter folder: RAWSTOR_STATE=/tmp/rawstor ./dev up --single"
 
-if [[ -z $single ]]; then build_release rawstor-mdt; fi
+if [[ -z $single ]]; then build_release rawstor-mdt rawstor-mgs; fi
 build_release rawstor-ost rawstor
 programs=$(release_folder)
 rawstor=$programs/rawstor
@@ -119,6 +118,7 @@ port=${port:-$port_default}
 port_of() {
     case $1 in
         ost | mdt) echo "$port" ;;
+        mgs) echo $((port + 6)) ;;
         mdt*) echo $((port - 2 + 2 * ${1#mdt})) ;;
         etcd*) echo $((port + 15 + ${1#etcd})) ;;
         *) echo $((port + 8 + 2 * ${1#ost})) ;;
@@ -126,12 +126,8 @@ port_of() {
 }
 # The other one that it takes: metrics, or where the servers of etcd talk to each other.
 second_port_of() { if [[ $1 == etcd* ]]; then echo $(($(port_of "$1") + 3)); else echo $(($(port_of "$1") + 1)); fi; }
-# All metadata servers, as clients and OSTs name them.
-addresses() {
-    local name list=
-    for name in "${servers[@]}"; do list+=${list:+,}127.0.0.1:$(port_of "$name"); done
-    echo "$list"
-}
+# Where clients enter the cluster.
+entry() { echo "rawstor://127.0.0.1:$(port_of mgs)"; }
 
 # Tells that nobody listens there, without taking a port that is merely winding down for taken: the kernel ends what a killed daemon had
 # under way a moment after it is gone.
@@ -164,12 +160,14 @@ show_logs() {
 
 # What starts a daemon, in the array `command`.
 command_of() {
-    local name=$1 at metrics other peers=
+    local name=$1 at metrics other peers= kept
     shift
+    kept=$(kept_of "$name")
     at=$(port_of "$name")
     metrics=$(second_port_of "$name")
     if [[ $name != etcd* ]]; then
-        command=("$programs/$(program_of "$name")" serve "$(kept_of "$name")" --listen "127.0.0.1:$at" --metrics "127.0.0.1:$metrics" "$@")
+        # Split on purpose: nothing where nothing is kept.
+        command=("$programs/$(program_of "$name")" serve ${kept:+"$kept"} --listen "127.0.0.1:$at" --metrics "127.0.0.1:$metrics" "$@")
         return
     fi
     for other in "${etcd_daemons[@]}"; do peers+=${peers:+,}$other=http://127.0.0.1:$(second_port_of "$other"); done
@@ -282,17 +280,17 @@ for name in "${missing[@]}"; do
             rm -f "$socket"
             start ost --listen-unix "$socket"
             ;;
-        etcd*) start "$name" ;;
+        etcd* | mgs) start "$name" ;;
         mdt*)
             if [[ -n $etcd ]]; then make_shared; else make mdt; fi
-            start "$name"
+            start "$name" --mgs "127.0.0.1:$(port_of mgs)"
             ;;
         *)
             if [[ ! -e $(kept_of "$name") ]]; then
                 id=$(status_of_cluster cluster) || die "the metadata server does not tell its cluster; its log is $(log_of mdt)"
                 make "$name" --size "$store_size" --cluster "$id"
             fi
-            start "$name" --mdt "$(addresses)" --domain "room/rack/host${name#ost}"
+            start "$name" --mgs "127.0.0.1:$(port_of mgs)" --domain "room/rack/host${name#ost}"
             ;;
     esac
 done
@@ -303,12 +301,12 @@ if [[ -z $single ]]; then
     while absent=$(not_registered) && [[ -n $absent ]]; do
         if ((SECONDS >= deadline)); then
             # Split on purpose.
-            show_logs mdt $absent
+            show_logs mgs mdt $absent
             die "not registered at the metadata server after $register_seconds_max s: $absent; the logs above tell why. ./dev down stops all of it; ./dev down --purge also removes the data, for a fresh start"
         fi
         sleep 0.2
     done
-    url=rawstor://$(addresses)/vm1
+    url=$(entry)/vm1
     create=(--replicas 2)
 else
     url=ost://127.0.0.1:$port/vm1
@@ -358,11 +356,11 @@ else
     say "the volume vm1 was there before; it is not overwritten with a test"
 fi
 
-others_text="mdt.pid is the metadata server, ost2.pid and ost3.pid the others"
-server_metrics="$((port + 1)) (metadata server)"
+others_text="mgs.pid is the management server, mdt.pid the metadata server, ost2.pid and ost3.pid the others"
+server_metrics="$((port + 7)) (management server), $((port + 1)) (metadata server)"
 if [[ -n $etcd ]]; then
-    others_text="mdt.pid, mdt2.pid and mdt3.pid are the metadata servers, etcd1.pid to etcd3.pid etcd"
-    server_metrics="$((port + 1)), $((port + 3)), $((port + 5)) (metadata servers)"
+    others_text="mgs.pid is the management server, mdt.pid, mdt2.pid and mdt3.pid are the metadata servers, etcd1.pid to etcd3.pid etcd"
+    server_metrics="$((port + 7)) (management server), $((port + 1)), $((port + 3)), $((port + 5)) (metadata servers)"
 fi
 if [[ -n $single ]]; then
     cat <<TEXT
@@ -377,7 +375,7 @@ else
 
 The volume is  $url
                two replicas, on different OSTs of the three
-look           $rawstor status rawstor://$(addresses)
+look           $rawstor status $(entry)
 work           fio --name=work --ioengine=external:$fio_engine --thread=1 --url=$url \\
                    --rw=randrw --bs=4k --iodepth=8 --size=256M --time_based --runtime=60     (this overwrites vm1)
 break          kill -9 \$(cat $(printf %q "$(pid_file_of ost1)"))

@@ -60,12 +60,12 @@ def slow_ost(lab, seconds, number):
 
 def restart_all(lab, seconds, number):
     """In every second round the writer too."""
-    victims = [lab.mdt] + lab.osts + ([lab.writer] if number % 2 else [])
+    victims = [lab.mgs, lab.mdt] + lab.osts + ([lab.writer] if number % 2 else [])
     for victim in victims:
         victim.signal(signal.SIGKILL)
     for victim in victims:
         victim.child.wait()
-    for daemon in [lab.mdt] + lab.osts:
+    for daemon in [lab.mgs, lab.mdt] + lab.osts:
         daemon.start()
     if number % 2:
         lab.start_writer(*lab.writer_options)
@@ -121,6 +121,17 @@ def kill_mdt(lab, seconds, number):
     lab.mdt.kill()
     lab.sleep(seconds)
     lab.mdt.start()
+
+
+def kill_mgs(lab, seconds, number):
+    """In every second round the metadata server is killed meanwhile: the writer and the OSTs find it again although nobody lists it."""
+    lab.mgs.kill()
+    lab.sleep(seconds / 2)
+    if number % 2:
+        lab.mdt.kill()
+        lab.mdt.start()
+    lab.sleep(seconds / 2)
+    lab.mgs.start()
 
 
 def full_ost(lab, seconds, number):
@@ -199,7 +210,7 @@ def old_disk(lab, seconds, number):
 def storm(lab, seconds, number):
     """Several faults that overlap, on three of the daemons, and in every second round a writer that is killed in the middle of it."""
     events = []
-    for victim in lab.random.sample([lab.mdt] + lab.osts, 3):
+    for victim in lab.random.sample([lab.mgs, lab.mdt] + lab.osts, 3):
         begin, end = lab.random.choice([(victim.kill, victim.start), (victim.pause, victim.resume), (victim.host.cut, victim.host.heal)])
         start = lab.random.uniform(0, seconds / 2)
         events += [(start, begin), (start + lab.random.uniform(0, seconds / 2), end)]
@@ -226,6 +237,7 @@ SCENARIOS = [
     Scenario(two_writers, NOISE, seconds=10),
     Scenario(split_client, 5000),
     Scenario(kill_mdt, NOISE),
+    Scenario(kill_mgs, NOISE),
     Scenario(full_ost, 5000, fills=0.25, no_space=True),
     Scenario(rot, 1000),
     Scenario(lost_disk, 1000, spare_after=15),

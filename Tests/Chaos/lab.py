@@ -171,13 +171,21 @@ class Daemon(Process):
             raise Broken(f"{self.name} ended with {status} when it was asked to stop: {self.logged()[-400:]}")
 
 
+class MGS(Daemon):
+    def __init__(self, lab, host):
+        super().__init__(lab, host, "mgs")
+        self.address = f"{host.address}:7700"
+        self.command = [lab.program("rawstor-mgs"), "serve", "--listen", self.address, "--insecure-network"]
+
+
 class MDT(Daemon):
     def __init__(self, lab, host, spare_after):
         super().__init__(lab, host, "mdt")
         catalogue = os.path.join(lab.folder, "mdt.db")
         made = call(lab.program("rawstor-mdt"), "init", catalogue)
         self.cluster = made.split()[-1]
-        self.command = [lab.program("rawstor-mdt"), "serve", catalogue, "--listen", f"{host.address}:7700", "--insecure-network"]
+        self.command = [lab.program("rawstor-mdt"), "serve", catalogue, "--listen", f"{host.address}:7700", "--insecure-network",
+                        "--mgs", lab.mgs.address]
         if spare_after is not None:
             self.command += ["--spare-after", str(spare_after)]
 
@@ -189,7 +197,7 @@ class OST(Daemon):
         self.store = os.path.join(lab.folder, f"{host.name}.store")
         self.make_store()
         self.command = [lab.program("rawstor-ost"), "serve", self.store, "--listen", f"{host.address}:{PORT}", "--insecure-network",
-                        "--mdt", f"{lab.mdt.host.address}:7700", "--domain", host.name, "--memory", "256M"]
+                        "--mgs", lab.mgs.address, "--domain", host.name, "--memory", "256M"]
         self.url = f"ost://{host.address}:{PORT}"
 
     def make_store(self):
@@ -311,7 +319,8 @@ class History:
 
 
 class Lab:
-    """The cluster: a metadata server, OSTs and two clients; a volume that is filled; and the writers of it."""
+    """The cluster: a management server, by which it is entered, a metadata server, OSTs and two clients; a volume that is filled; and the
+    writers of it."""
 
     def __init__(self, programs, folder, random, replicas=2, osts=3, volume_bytes=256 << 20, spare_after=None):
         self.programs, self.random, self.replicas = programs, random, replicas
@@ -330,11 +339,13 @@ class Lab:
         call("ip", "netns", "add", switch)
         call("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
         call("ip", "-n", switch, "link", "set", "bridge", "up")
-        for number, name in enumerate(["mdt", "client1", "client2"] + [f"ost{i + 1}" for i in range(osts)], 1):
+        for number, name in enumerate(["mgs", "mdt", "client1", "client2"] + [f"ost{i + 1}" for i in range(osts)], 1):
             self.hosts[name] = Host(name, number)
+        self.mgs = MGS(self, self.hosts["mgs"])
         self.mdt = MDT(self, self.hosts["mdt"], spare_after)
+        self.mgs.start()
         self.mdt.start()
-        self.cluster_url = f"rawstor://{self.mdt.host.address}:7700"
+        self.cluster_url = f"rawstor://{self.mgs.host.address}"
         self.url = f"{self.cluster_url}/chaos"
         store_bytes = 3 * volume_bytes * replicas // osts + (192 << 20)
         self.osts = [OST(self, self.hosts[f"ost{i + 1}"], store_bytes) for i in range(osts)]
@@ -423,7 +434,7 @@ class Lab:
         self.windows.append([since or time.monotonic_ns(), None])
 
     def check_daemons(self):
-        for daemon in [self.mdt] + self.osts:
+        for daemon in [self.mgs, self.mdt] + self.osts:
             daemon.signal(0)
 
     def settle(self, seconds=90):

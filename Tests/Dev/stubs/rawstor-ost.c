@@ -1,5 +1,5 @@
 /* Stands in for the daemons: rawstor-ost and rawstor-mdt, of which `init` makes the file and `serve` listens where it is told until
-   SIGTERM; and etcd, which does that too. Only what ./dev can see of them. */
+   SIGTERM; rawstor-mgs, which has no file; and etcd, which does that too. Only what ./dev can see of them. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
@@ -46,13 +46,14 @@ int main(int count, char **words) {
         FILE *file = fopen(words[2], "wx");
         return file && fclose(file) == 0 ? 0 : fail(words[2]);
     }
-    if (access(words[2], F_OK)) return fail(words[2]);
+    int first = strncmp(words[2], "--", 2) ? 3 : 2;
+    if (first == 3 && access(words[2], F_OK)) return fail(words[2]);
     if (getenv("STUB_OST_DIES")) {
         fprintf(stderr, "stub: told to die\n");
         return 1;
     }
     signal(SIGTERM, getenv("STUB_OST_STAYS") ? SIG_IGN : stop);
-    for (int index = 3; index + 1 < count; index += 2) {
+    for (int index = first; index + 1 < count; index += 2) {
         if (strcmp(words[index], "--listen-unix") == 0) {
             struct sockaddr_un address = {.sun_family = AF_UNIX};
             int listener = socket(AF_UNIX, SOCK_STREAM, 0);
