@@ -40,6 +40,8 @@ struct ReadPacer {
 
     private var trialBegan = Instant.zero
     private var trialReads = 0
+    /// The most reads at once during the trial: between two waves there are few.
+    private var trialDepth = 0
     /// Trials of this round that have ended.
     private var trialsDone = 0
     private var readsPaced = 0
@@ -77,15 +79,17 @@ struct ReadPacer {
 
     /// The oldest that was added and is not issued; it counts as issued from now on.
     mutating func next() -> Read {
+        trialDepth = max(trialDepth, underWay + held.count)
         underWay += 1
         return held.removeFirst()
     }
 
     private mutating func endTrial(_ now: Instant) {
         // A trial in which nothing happened for a while says nothing, and neither does one with little to do.
-        let isTelling = now < trialBegan + ReadPacer.trial + ReadPacer.trial && underWay + 1 + held.count >= ReadPacer.depthMin
+        let isTelling = now < trialBegan + ReadPacer.trial + ReadPacer.trial && trialDepth >= ReadPacer.depthMin
         defer {
             trialReads = 0
+            trialDepth = 0
             trialBegan = now
         }
         guard isTelling else { return startOver() }
