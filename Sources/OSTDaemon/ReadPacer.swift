@@ -25,9 +25,9 @@ struct ReadPacer {
     /// Both ways are tried in turns, each so often, and the better one is kept for a hundred times as long as a trial.
     static let trialsOfEach = 2
     static let trialsKept = 100
-    /// A way that was just left still shapes the waves of the other one, so they differ by less than they should. Holding back is left
-    /// where it loses more hundredths than these.
-    static let lossMaxPercent = 3
+    /// Where holding back makes a difference for the worse it costs up to half. A small loss is the noise of a trial, made larger by the
+    /// waves of the one before.
+    static let lossMaxPercent = 10
 
     /// Whether reads wait for their wave now.
     private(set) var isPacing = false
@@ -92,7 +92,7 @@ struct ReadPacer {
             trialDepth = 0
             trialBegan = now
         }
-        guard isTelling else { return startOver() }
+        guard isTelling else { return beginRound(paced: 0, atOnce: 0) }
         trialsDone += 1
         let trials = 2 * ReadPacer.trialsOfEach
         if trialsDone <= trials {
@@ -100,14 +100,15 @@ struct ReadPacer {
             isPacing.toggle()
             if trialsDone == trials { isPacing = readsPaced * 100 >= readsAtOnce * (100 - ReadPacer.lossMaxPercent) }
         } else if trialsDone == trials + ReadPacer.trialsKept {
-            startOver()
+            // Luck evens out over the rounds.
+            beginRound(paced: readsPaced / 2, atOnce: readsAtOnce / 2)
         }
     }
 
-    private mutating func startOver() {
+    private mutating func beginRound(paced: Int, atOnce: Int) {
         trialsDone = 0
-        readsPaced = 0
-        readsAtOnce = 0
+        readsPaced = paced
+        readsAtOnce = atOnce
         isPacing = false
     }
 }
