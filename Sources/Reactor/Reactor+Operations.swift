@@ -37,7 +37,7 @@ extension Reactor {
 
     /// What a device that is at work already gets to do may come in larger pieces. Brings what has ended meanwhile, too: it goes with
     /// this turn.
-    func submitTransfers() {
+    private func submitTransfers() {
         transfersQueued = 0
         transfersAtOnce = min(2 * transfersAtOnce, options.transfersAtOnceMax)
         checkSubmission(rs_ring_submit_and_collect(ring))
