@@ -60,6 +60,8 @@ struct MetricsText {
         single("capacity_bytes", "gauge", "Space for blocks.", statistics.capacityBytes)
         single("free_bytes", "gauge", "Of that, not in use.", statistics.freeBytes)
         single("used_bytes", "gauge", "Of that, taken by blocks of volumes.", statistics.usedBytes)
+        single("blocks_in_doubt", "gauge", "Blocks written that not all copies are known to have.", statistics.blocksInDoubt)
+        single("requests_waiting_for_space", "gauge", "Writes that wait for room.", statistics.requestsWaitingForSpace)
         single("map_bytes", "gauge", "Memory that the map of blocks takes.", statistics.mapBytes)
     }
 

@@ -150,8 +150,8 @@ public struct PartStore: ~Copyable {
             usedBytes: state.map.mappedBlocks * UInt64(Block.bytes), diskReads: counters.diskReads, diskWrites: counters.diskWrites,
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
             damagedBlocks: UInt64(damagedBlocks),
-            snapshots: counters.snapshots, requestsWaitingForSpace: UInt64(waiting.count),
-            mapBytes: state.map.bytesInUse)
+            snapshots: counters.snapshots, blocksInDoubt: UInt64(state.doubts.count),
+            requestsWaitingForSpace: UInt64(waiting.count), mapBytes: state.map.bytesInUse)
     }
 
     /// Rare branches taken since the store was loaded, by the load included.
@@ -299,6 +299,8 @@ public struct StoreStatistics: Hashable, Sendable {
     public var damagedBlocks: UInt64
     /// Times that the state was written compactly.
     public var snapshots: UInt64
+    /// Written since the mark, each with what it replaced.
+    public var blocksInDoubt: UInt64
     public var requestsWaitingForSpace: UInt64
     /// Memory of the map.
     public var mapBytes: UInt64

@@ -8,6 +8,7 @@ import Wire
 
 extension VolumeEngine {
     static let overloadedDelay = Interval.milliseconds(10)
+    static let markIntervalOfWrites = Interval.milliseconds(50)
     /// When the timer rings later than this the process did not run, and replies may lie unread: deadlines get as much again.
     static let lateClock = Interval.milliseconds(500)
 
@@ -200,11 +201,13 @@ extension VolumeEngine {
         closeWhenIdle()
         var wake = min(min(deadlineNext, delayedUntil), min(stalledUntil, min(exclusionCheckAt, floorCheckAt)))
         var isBehind = false
+        // A write that is not answered may wait for room that only the mark gives back.
+        let markDue = now + (order.unfinished.isEmpty ? Limits.markInterval : VolumeEngine.markIntervalOfWrites)
         for peer in 0..<peers.count {
             let state = peers.at(peer)
             if state.pointee.isUsed, state.pointee.durability.isBehind { isBehind = true }
             guard state.pointee.phase == .attached else { continue }
-            if isWritable, markAt == .never, isUnsettled(peer) { markAt = now + Limits.markInterval }
+            if markAt > markDue, isWritable, isUnsettled(peer) { markAt = markDue }
             let idle = state.pointee.pingSent == .never ? state.pointee.lastReceived : state.pointee.pingSent
             wake = min(wake, min(idle + Limits.keepAliveInterval, silenceEnd(peer)))
             if state.pointee.pingSent == .never { wake = min(wake, doubtBegins(peer)) }

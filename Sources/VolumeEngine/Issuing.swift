@@ -355,7 +355,7 @@ extension VolumeEngine {
         header.session = peer.pointee.session
         header.handle = peer.pointee.handle
         header.mark = order.mark
-        peer.pointee.durability.told = order.mark
+        if slot.pointee.opcode.tellsMark { peer.pointee.durability.told = order.mark }
         var deadline = now + Limits.requestDeadlineDefault
         if part != SlotList.none {
             let piece = parts.at(part)

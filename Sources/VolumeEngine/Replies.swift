@@ -152,6 +152,8 @@ extension VolumeEngine {
         let request = peers.at(peer).pointee.requests.at(index)
         request.pointee.isReplied = false
         peers.at(peer).pointee.outstanding -= 1
+        // What was refused may have told nothing.
+        if status != .ok { peers.at(peer).pointee.durability.told = 0 }
         if request.pointee.state == .abandoned {
             marks.hit(.replyToAbandoned)
             peers.at(peer).pointee.abandoned -= 1

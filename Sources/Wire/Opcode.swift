@@ -88,6 +88,13 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
 
     /// Whether it is asked of a metadata server, and not of an OST.
     public var isOfMetadata: Bool { rawValue >= Opcode.volumeCreate.rawValue && !isOfManagement }
+    /// Whether an OST looks at its mark: with others a writer has told nothing.
+    public var tellsMark: Bool {
+        switch self {
+        case .write, .writeZeroes, .discard, .flush, .mark, .close: true
+        default: false
+        }
+    }
     /// Whether it is asked of a management server, and of nobody else.
     public var isOfManagement: Bool { rawValue >= Opcode.mdtRegister.rawValue }
 }

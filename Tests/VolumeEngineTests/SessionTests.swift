@@ -137,6 +137,49 @@ import Wire
         #expect(rig.ost.seen.count == 5)
     }
 
+    /// An OST takes no mark from them.
+    @Test func readsTellNoMark() throws {
+        let rig = Rig()
+        rig.submit(.write, 0, 4096, data: pattern(4096), durable: true)
+        try rig.run()
+        rig.submit(.read, 0, 4096)
+        try rig.run()
+        rig.tick(after: Limits.markInterval)
+        try rig.run()
+        #expect(rig.ost.seen.map(\.opcode) == [.write, .read, .mark])
+        #expect(rig.ost.seen.last?.mark == 1)
+        #expect(rig.isSettled)
+    }
+
+    @Test func aMarkThatIsRefusedIsToldAgain() throws {
+        let rig = Rig()
+        rig.submit(.write, 0, 4096, data: pattern(4096), durable: true)
+        try rig.run()
+        rig.ost.refusals[.mark] = [.overloaded]
+        for _ in 0..<3 {
+            rig.tick(after: Limits.markInterval)
+            try rig.run()
+        }
+        #expect(rig.ost.seen.map(\.opcode) == [.write, .mark, .mark])
+        #expect(rig.isSettled)
+    }
+
+    /// It may wait for room that only the mark gives back.
+    @Test func aWriteThatIsNotAnsweredHurriesTheMark() throws {
+        let rig = Rig()
+        rig.submit(.write, 0, 4096, data: pattern(4096), durable: true)
+        try rig.run()
+        rig.submit(.write, 4096, 4096, data: pattern(4096))
+        rig.submit(.write, 8192, 4096, data: pattern(4096))
+        // One of the two is answered, and says that it is not durable.
+        _ = try rig.carryOut()
+        rig.ost.execute(1)
+        _ = rig.carryIn()
+        rig.tick(after: .milliseconds(100))
+        _ = try rig.carryOut()
+        #expect(rig.ost.seen.map(\.opcode) == [.write, .write, .write, .mark])
+    }
+
     @Test func aHoleLeftByALostWriteDoesNotKeepTheLineBusy() throws {
         let rig = Rig()
         rig.submit(.write, 0, 4096, data: pattern(4096), durable: true)
