@@ -56,6 +56,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case readsUnheard
     /// A writer reads without the word of members that it believes to be filling. Rule `confirm_fill`.
     case readsWithoutFilling
+    /// An open does not wait for earlier writers that may read on members which have left. Rule `confirm`, of the successor.
+    case opensWithoutWaiting
     /// Clients that only read do so also from members that are being filled. Rule `reader`.
     case readerReadsFilling
     /// A member that came back after a loss of power counts on, whatever it lost. In the place of rule `replay`.

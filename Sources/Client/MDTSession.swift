@@ -33,10 +33,11 @@ final class MDTSession {
         operations = Operations(world)
     }
 
-    /// Opens the volume: for writing its generation is raised. Asked again with the same nonce when an answer was lost.
+    /// Opens the volume: for writing its generation is raised. Asked again with the same nonce when an answer was lost. Also says whether
+    /// an earlier writer may still read on members that have left.
     func open(
         _ name: String, _ flags: VolumeOpenRequest.Flags, nonce: Identifier, deadline: Instant
-    ) async throws(Failure) -> (map: VolumeMap, hasWriter: Bool) {
+    ) async throws(Failure) -> (map: VolumeMap, isUnsettled: Bool) {
         let request = VolumeOpenRequest(name: name, flags: flags, nonce: nonce)
         let (header, map) = try await ask(FrameHeader(.volumeOpen), request.encoded, VolumeMap.self, deadline)
         if flags.contains(.write) {
@@ -78,6 +79,14 @@ final class MDTSession {
         return (map, try VolumeMapNotes(argument: header.argument))
     }
 
+    /// No writer up to this one reads any more on members that have left with this map or before. If the server does not hear it, it is
+    /// said again when the map is looked at, and else the next who opens waits once more.
+    func settle(number: UInt64, deadline: Instant) async {
+        var header = FrameHeader(.volumeSettle)
+        header.argument = number
+        await tell(header, VolumeCloseRequest(id: id, generation: generation).encoded, deadline)
+    }
+
     /// Members that should be on other OSTs get a place there, but not on `refused`, where they cannot be filled. On a connection of its
     /// own: the server waits for OSTs, and an exclusion must not wait for that.
     func replace(refused: [Identifier], deadline: Instant) async throws(Failure) -> VolumeMap {
@@ -93,9 +102,11 @@ final class MDTSession {
         return try VolumeMap(decoding: try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
     }
 
-    /// Ends the writer's session, if the server can be told within the time, and the connection.
-    func close(deadline: Instant) async {
+    /// Ends the writer's session, if the server can be told within the time, and the connection. `isSettled`: no writer up to this one
+    /// reads any more, whoever has left.
+    func close(isSettled: Bool = false, deadline: Instant) async {
         if generation > 0, let connection, !connection.isBroken {
+            if isSettled { await settle(number: .max, deadline: deadline) }
             let request = VolumeCloseRequest(id: id, generation: generation)
             await tell(FrameHeader(.volumeClose), request.encoded, deadline)
         }

@@ -15,7 +15,7 @@ import Wire
 extension Volume {
     /// How long an OST may be away when a volume is opened for writing.
     private static let openPatience = Interval.seconds(3)
-    /// After the fences, before the first write, if some member could not be fenced.
+    /// After the fences, before the first write, if some member that an earlier writer may believe in sync could not be fenced.
     private static let successorWait = Interval.seconds(5)
     private static let rewritesAtOnce = 32
 
@@ -26,11 +26,12 @@ extension Volume {
         let deadline = world.now + options.deadline
         let mdt = MDTSession(world, address.endpoints, cluster: options.cluster, client: options.client)
         let map: VolumeMap
+        let isUnsettled: Bool
         do throws(Failure) {
             var flags: VolumeOpenRequest.Flags = options.write ? .write : []
             if options.force { flags.insert(.force) }
             let nonce = Identifier(high: world.random(), low: world.random())
-            map = try await mdt.open(name, flags, nonce: nonce, deadline: deadline).map
+            (map, isUnsettled) = try await mdt.open(name, flags, nonce: nonce, deadline: deadline)
             try check(map)
         } catch {
             await mdt.close(deadline: world.now + .seconds(1))
@@ -38,7 +39,7 @@ extension Volume {
         }
         let volume = Volume(world, address, options, map.object, table(of: map, peers: map.osts.count) { map.index(of: $0) })
         do throws(Failure) {
-            try await volume.open(map, mdt, deadline)
+            try await volume.open(map, mdt, isUnsettled: isUnsettled, deadline)
             return volume
         } catch {
             volume.engine.now = world.now
@@ -88,7 +89,7 @@ extension Volume {
             floor: map.floor, floorPatience: map.belowFloor.patience, members: members, record: map.encoded)
     }
 
-    private func open(_ map: VolumeMap, _ mdt: MDTSession, _ deadline: Instant) async throws(Failure) {
+    private func open(_ map: VolumeMap, _ mdt: MDTSession, isUnsettled: Bool, _ deadline: Instant) async throws(Failure) {
         self.mdt = mdt
         self.map = map
         mdt.onFenced = { [unowned self] in
@@ -125,13 +126,16 @@ extension Volume {
                 let first = failures[missing[0]]?.detail ?? ""
                 throw Failure(error.status, "\(missing.count) OSTs of '\(map.object.name)' cannot be used (\(first)), and: \(error.detail)")
             }
-            // A writer before this one may still reach one of these, which nobody has fenced, and reads there until it misses the word of
-            // the others for `trustWithoutWord`. Nothing that it would not see is written before.
-            await operations.sleep(until: fenced + Volume.successorWait)
             // They will be back as members that are filled, not as these.
             for peer in missing { doubts.remove(peer: peer) }
         } else if sessions.allSatisfy({ $0 == nil }), let failure = failures.compactMap({ $0 }).first {
             throw failure
+        }
+        if options.write, !missing.isEmpty || isUnsettled, !mutated(.opensWithoutWaiting) {
+            // A writer before this one may still reach one that nobody has fenced: one of the missing, or one that has left since without
+            // its having heard of that. It reads there until it misses the word of the others for `trustWithoutWord`, and nothing that it
+            // would not see is written before.
+            await operations.sleep(until: fenced + Volume.successorWait)
         }
         isOpen = true
         progress()

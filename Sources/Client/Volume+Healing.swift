@@ -119,6 +119,10 @@ extension Volume {
         do throws(Failure) {
             let (map, notes) = try await mdt.mapAndNotes(of: object.id, deadline: world.now + Volume.askDeadline)
             apply(map)
+            // Whoever comes next need not wait for this writer to hear of it.
+            if notes.isUnsettled, options.write, !engine.isMapPending {
+                await mdt.settle(number: engine.mapNumber, deadline: world.now + Volume.askDeadline)
+            }
             return notes.isMoveDue
         } catch {
             world.log(.debug, "no news of the map", [LogField("volume", "\(address)"), LogField("why", error.detail)])

@@ -33,7 +33,7 @@ public final class Volume: CompletionSink {
     var openBase: Version?
     /// What the metadata server said last.
     var map: VolumeMap?
-    /// The open has ended: from now on links connect by themselves.
+    /// The open has ended: from now on links connect by themselves, and no earlier writer reads any more.
     var isOpen = false
     /// Tasks that go on by themselves, and end soon after the volume is shut down.
     private var backgroundTasks = 0
@@ -149,7 +149,7 @@ public final class Volume: CompletionSink {
         if let closeTimer { world.cancel(closeTimer) }
         world.detach(sink)
         for link in links { link.close() }
-        if let mdt { await mdt.close(deadline: world.now + .seconds(1)) }
+        if let mdt { await mdt.close(isSettled: isOpen, deadline: world.now + .seconds(1)) }
         mdt = nil
         operations.close()
     }

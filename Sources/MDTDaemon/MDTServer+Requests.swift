@@ -18,7 +18,10 @@ extension MDTServer {
         case .volumeCreate: return MDTAnswer(header, try await create(try VolumeCreateRequest(decoding: body), deadline))
         case .volumeOpen:
             let request = try VolumeOpenRequest(decoding: body)
-            return MDTAnswer(header, try await open(request, generation: header.generation, connection))
+            let (map, isUnsettled) = try await open(request, generation: header.generation, connection)
+            var answer = MDTAnswer(header, map)
+            answer.header.argument = isUnsettled ? 1 : 0
+            return answer
         case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeMembersRequest(decoding: body)))
         case .volumeFill:
             let (map, base) = try await beginFill(try VolumeMembersRequest(decoding: body))
@@ -48,6 +51,10 @@ extension MDTServer {
                 writers[request.id] = nil
                 await dropWriter(record(of: connection), of: request.id)
             }
+            return MDTAnswer(header)
+        case .volumeSettle:
+            let request = try VolumeCloseRequest(decoding: body)
+            try await catalogue.settle(request.id, generation: request.generation, number: header.argument)
             return MDTAnswer(header)
         case .ostRegister:
             return MDTAnswer(header, body: try await register(try OSTRegisterRequest(decoding: body), connection).encoded)

@@ -20,7 +20,8 @@ extension MDTServer {
         let hasWriter = try await hasWriter([volume.id]).contains(volume.id)
         let osts = try await catalogue.osts(volume.stores)
         let notes = VolumeMapNotes(
-            hasWriter: hasWriter, level: volume.level, unresized: volume.unresized.count, isMoveDue: isMoveDue(volume, osts))
+            hasWriter: hasWriter, level: volume.level, unresized: volume.unresized.count, isMoveDue: isMoveDue(volume, osts),
+            isUnsettled: volume.left > 0)
         return (volume.map(osts, incarnation: catalogue.incarnation), notes)
     }
 
@@ -33,15 +34,18 @@ extension MDTServer {
 
     // Writing
 
-    func open(_ request: VolumeOpenRequest, generation: UInt64, _ connection: MDTConnection) async throws(Failure) -> VolumeMap {
+    /// Also says whether an earlier writer may still read on members that have left.
+    func open(
+        _ request: VolumeOpenRequest, generation: UInt64, _ connection: MDTConnection
+    ) async throws(Failure) -> (VolumeMap, isUnsettled: Bool) {
         let volume = try await catalogue.volume(named: request.name)
         try volume.checkUsable()
-        guard request.flags.contains(.write) else { return try await map(of: volume) }
+        guard request.flags.contains(.write) else { return (try await map(of: volume), false) }
         if generation != 0 {
             try volume.check(generation: generation)
             if catalogue.isShared { try await catalogue.resume(volume.id, generation: generation, as: record(of: connection)) }
             writers[volume.id] = WriterSession(connection: connection, generation: generation)
-            return try await map(of: volume)
+            return (try await map(of: volume), false)
         }
         let isForced = request.flags.contains(.force)
         var replaced = MetaRevision.none
@@ -64,7 +68,7 @@ extension MDTServer {
                     LogField("volume", opened.object.name), LogField("generation", opened.object.generation),
                     LogField("map", opened.object.map), LogField("connection", connection.number),
                 ])
-            return try await map(of: opened)
+            return (try await map(of: opened), opened.left > 0)
         } catch {
             if writers[volume.id]?.connection === connection { writers[volume.id] = before }
             throw error

@@ -103,7 +103,7 @@ extension MGSServer: ControlService {
             let request = try OSTListRequest(decoding: body)
             return ControlAnswer(header, body: OSTListReply(osts: directory.osts(after: request.after, at: world.now)).encoded)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .ostRemove, .ostDrain:
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle, .ostRemove, .ostDrain:
             throw Failure(.unsupported, "this is a management server; '\(header.opcode)' is asked of a metadata server (MDT)")
         case .hello, .create, .open, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt, .read, .write, .flush,
             .writeZeroes, .discard, .mark, .event, .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage:

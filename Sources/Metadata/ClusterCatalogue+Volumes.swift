@@ -81,6 +81,10 @@ extension ClusterCatalogue {
         try await change(id) { volume throws(Failure) in try volume.endFill(stores, generation: generation, number: number) }
     }
 
+    public func settle(_ id: Identifier, generation: UInt64, number: UInt64) async throws(Failure) {
+        _ = try await change(id) { volume throws(Failure) in try volume.settle(generation: generation, number: number) }
+    }
+
     /// What is not said stays.
     public func set(_ id: Identifier, floor: Int?, belowFloor: BelowFloor?) async throws(Failure) -> VolumeRecord {
         try await change(id) { volume throws(Failure) in try volume.set(floor: floor, belowFloor: belowFloor) }

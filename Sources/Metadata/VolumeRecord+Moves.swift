@@ -181,6 +181,7 @@ extension VolumeRecord {
         var entry = move.entry
         entry.state = .inSync
         entry.changed = object.map
+        if entries[move.placement * members + move.member].state == .inSync { left = object.map }
         entries[move.placement * members + move.member] = entry
         moves.removeAll { $0.placement == move.placement }
     }

@@ -12,6 +12,7 @@ import Wire
 /// - An object on an OST is at least as large as the volume, except on the OSTs in `unresized`.
 /// - A volume that is ready has all its objects; one that is being removed may be nowhere any more and never becomes ready again, unless
 ///   nothing of it has been removed.
+/// - `left` is not 0 while a writer that was granted a generation may believe that a member is in sync which has left since.
 /// - A store in `strays` has no place in the table, and none that a member is moving to.
 public struct VolumeRecord: CatalogueValue {
     static let noun = "volume"
@@ -57,6 +58,9 @@ public struct VolumeRecord: CatalogueValue {
     /// Members on their way to other OSTs, in the order of placements: see VolumeRecord+Moves.swift.
     public var moves: [MemberMove]
     public var strays: [Stray]
+    /// The map number with which a member in sync left last. 0: whoever may still read has heard of that. A writer that lost the answer
+    /// goes on reading there, as long as it has the word of the others, and its successor waits for that long.
+    public var left: UInt64
 
     public init(
         object: ObjectRecord, level: SpreadLevel, floor: Int, belowFloor: BelowFloor = .wait, maker: Identifier,
@@ -78,6 +82,7 @@ public struct VolumeRecord: CatalogueValue {
         bases = []
         moves = []
         strays = []
+        left = 0
         let stores = Set(placements.joined()).sorted()
         self.stores = stores
         entries = placements.joined().map { store in
@@ -166,6 +171,8 @@ public struct VolumeRecord: CatalogueValue {
         entries = map.entries
         moves = map.moves
         strays = []
+        // Who has heard of what is not in the map.
+        left = map.object.map
     }
 
     /// `isHeard`: whether a store shows that it is there.
@@ -264,6 +271,7 @@ public struct VolumeRecord: CatalogueValue {
                     + "has \(inSyncNeeded - 1) up-to-date members and needs \(inSyncNeeded): nothing was changed; bring an OST back")
         }
         object.map += 1
+        if leaving.contains(where: { entries[$0].state == .inSync }) { left = object.map }
         for index in leaving { makeStale(index) }
         for index in interrupted { makeMoveStale(index) }
         for ost in Set(leaving.map { entries[$0].ost }).sorted() { lower(base, of: stores[ost], at: milliseconds) }
@@ -323,6 +331,14 @@ public struct VolumeRecord: CatalogueValue {
         for move in arrived { arrive(move) }
         relist()
         bases.removeAll { base in filled.contains(base.store) && !entries.contains { $0.state != .inSync && stores[$0.ost] == base.store } }
+        return true
+    }
+
+    /// The writer of this generation has heard of map `number`, and no earlier one reads any more: those before it were waited for.
+    mutating func settle(generation: UInt64, number: UInt64) throws(Failure) -> Bool {
+        try check(generation: generation)
+        guard left > 0, left <= number else { return false }
+        left = 0
         return true
     }
 
@@ -470,6 +486,7 @@ extension VolumeRecord {
         body.put(UInt32(entries.count))
         for entry in entries { body.put(entry) }
         encodeMoves(to: &body)
+        body.put(left)
     }
 
     init(fields body: inout BodyReader) throws(Failure) {
@@ -515,6 +532,7 @@ extension VolumeRecord {
         entries = []
         for _ in 0..<Int(try body.get(UInt32.self)) { entries.append(try body.getMemberEntry()) }
         (moves, strays) = try VolumeRecord.decodeMoves(from: &body)
+        left = try body.get(UInt64.self)
         try checkInvariants()
     }
 
@@ -529,6 +547,7 @@ extension VolumeRecord {
         guard (entries + moves.map(\.entry)).allSatisfy({ $0.changed <= object.map && $0.incarnation <= object.map }) else {
             throw Failure(.malformed, "a member changed after map number \(object.map)")
         }
+        guard left <= object.map else { throw Failure(.malformed, "a member left with map number \(left), which is above \(object.map)") }
         guard objectBytes >= object.bytes else {
             throw Failure(.malformed, "objects of \(objectBytes) bytes keep a volume of \(object.bytes)")
         }

@@ -24,7 +24,7 @@ extension OSTEngine {
             case .hello, .ping, .read, .write, .flush, .writeZeroes, .discard, .mark, .doubts, .stamp, .changed, .checks,
                 .fillBegin, .fillEnd, .fillPage, .event, .volumeCreate,
                 .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-                .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+                .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
                 .ostRegister, .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
                 unreachable("\(requests[slot].pointee.opcode) is no control request")
             }

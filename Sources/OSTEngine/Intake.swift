@@ -48,7 +48,7 @@ extension OSTEngine {
         case .ping: answer(slot, .ok)
         case .hello, .create, .open, .close, .stat, .list, .remove, .resize, .statistics, .volumeRecord, .adopt: control(slot, meta)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             answer(slot, Failure(.unsupported, "this is an OST; '\(header.opcode)' is asked of a metadata server"))

@@ -33,7 +33,7 @@ public struct OSTCounters: Sendable {
             break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             break

@@ -65,7 +65,7 @@ extension OSTEngine {
         case .hello, .create, .close, .stat, .list, .remove, .resize, .statistics, .ping, .read, .volumeRecord, .adopt: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage: break
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             break

@@ -28,7 +28,7 @@ extension OSTEngine {
         case .create, .open, .remove, .resize, .stamp, .fillBegin, .fillEnd, .adopt: finishControl(slot, status)
         case .hello, .close, .stat, .list, .statistics, .ping, .volumeRecord, .mark, .doubts, .changed, .checks, .event, .volumeCreate,
             .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill, .volumeInSync,
-            .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister, .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             unreachable("the store ended a \(request.pointee.opcode), which it never gets")
         }

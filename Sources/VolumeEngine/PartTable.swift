@@ -68,7 +68,7 @@ extension Opcode {
             .mark, .stamp, .doubts,
             .changed, .checks, .fillBegin, .fillEnd, .fillPage, .event,
             .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             false

@@ -351,7 +351,8 @@ public struct VolumeCreateRequest: Message {
 }
 
 /// Opens a volume. For writing it raises the generation, once for each nonce: whoever asks again with the nonce of the last raise gets that
-/// generation, and nothing is changed. A header with a generation is that of a writer that comes back to a server: it only becomes the
+/// generation, and nothing is changed. The reply says in its header's argument whether an earlier writer may still read on members that
+/// have left, so that this one has to wait. A header with a generation is that of a writer that comes back to a server: it only becomes the
 /// volume's session there, and is `fenced` when a newer generation was granted.
 ///
 /// The connection is the writer's session until it ends or the volume is closed on it. It is kept alive by a frame (a ping) at least every
@@ -462,16 +463,21 @@ public struct VolumeMapNotes: Hashable, Sendable {
     public var unresized: Int
     /// Some member should be on another OST: its writer asks for `volumeReplace`.
     public var isMoveDue: Bool
+    /// A member has left with this map or one before it, and nobody has said yet that no writer reads there any more: the one who has
+    /// heard of it says `volumeSettle`.
+    public var isUnsettled: Bool
 
-    public init(hasWriter: Bool, level: SpreadLevel, unresized: Int, isMoveDue: Bool = false) {
+    public init(hasWriter: Bool, level: SpreadLevel, unresized: Int, isMoveDue: Bool = false, isUnsettled: Bool = false) {
         self.hasWriter = hasWriter
         self.level = level
         self.unresized = unresized
         self.isMoveDue = isMoveDue
+        self.isUnsettled = isUnsettled
     }
 
     public var argument: UInt64 {
-        (hasWriter ? 1 : 0) | (isMoveDue ? 2 : 0) | UInt64(level.rawValue) << 8 | UInt64(UInt16(clamping: unresized)) << 16
+        (hasWriter ? 1 : 0) | (isMoveDue ? 2 : 0) | (isUnsettled ? 4 : 0) | UInt64(level.rawValue) << 8 | UInt64(
+            UInt16(clamping: unresized)) << 16
     }
 
     public init(argument: UInt64) throws(Failure) {
@@ -479,11 +485,12 @@ public struct VolumeMapNotes: Hashable, Sendable {
         guard let level = SpreadLevel(rawValue: raw) else { throw Failure(.malformed, "level \(raw) of failure domains is unknown") }
         self.init(
             hasWriter: argument & 1 != 0, level: level, unresized: Int(UInt16(truncatingIfNeeded: argument >> 16)),
-            isMoveDue: argument & 2 != 0)
+            isMoveDue: argument & 2 != 0, isUnsettled: argument & 4 != 0)
     }
 }
 
-/// The writer is done; its session on this connection ends.
+/// The writer is done; its session on this connection ends. The body of `volumeSettle` is the same: with the map number in the header's
+/// argument, no writer up to this one reads on members that have left with that map or before.
 public struct VolumeCloseRequest: Message {
     public var id: Identifier
     public var generation: UInt64

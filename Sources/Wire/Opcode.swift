@@ -71,6 +71,8 @@ public enum Opcode: UInt8, Sendable, Hashable, CaseIterable {
     case volumeHealth = 75
     /// Members that should be on other OSTs get a place there.
     case volumeReplace = 76
+    /// No writer reads any more on members that have left.
+    case volumeSettle = 77
 
     // To a metadata server: its OSTs.
     /// An OST tells where it is; repeated as its heartbeat.

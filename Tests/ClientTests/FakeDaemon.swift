@@ -124,7 +124,7 @@ final class FakeDaemon {
         case .close, .ping, .event: break
         case .doubts, .stamp, .changed, .checks, .fillBegin, .fillEnd, .fillPage, .volumeRecord, .adopt: throw Failure(.unsupported)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             throw Failure(.unsupported)

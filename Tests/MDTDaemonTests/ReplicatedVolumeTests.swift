@@ -281,6 +281,9 @@ final class VolumeRun {
         return Int(random >> 33) % bound
     }
 
+    /// Operations that have ended well.
+    var successes: Int { log.count { $0.status == .ok } }
+
     func failures() -> [Status] { log.compactMap(\.status).filter { $0 != .ok } }
 
     func openVolume(in world: SimWorld, force: Bool = false) throws -> Volume {

@@ -65,7 +65,7 @@ import Wire
             .volumeCreate: VolumeCreateRequest(name: "a", bytes: 4096, layout: Layout()).encoded,
             .volumeOpen: VolumeOpenRequest(name: "vm1", flags: .write).encoded, .volumeExclude: members, .volumeFill: members,
             .volumeInSync: members, .volumeReplace: members, .volumeMap: VolumeMapRequest(id: id).encoded, .volumeList: name,
-            .volumeRemove: name,
+            .volumeRemove: name, .volumeSettle: VolumeCloseRequest(id: id, generation: 0).encoded,
             .volumeResize: name, .volumeHealth: name, .volumeClose: VolumeCloseRequest(id: id, generation: 0).encoded,
             .volumeSet: VolumeSetRequest(name: "vm1", floor: 1, belowFloor: .fail(after: .seconds(1))).encoded,
             .ostRegister: try #require(bench.osts[0].registration).encoded, .ostList: OSTListRequest().encoded,

@@ -64,6 +64,7 @@ private func expect(_ holds: Bool, _ comment: Comment? = nil, at location: Sourc
             expect(volume.entries.allSatisfy { $0.state == .inSync } && volume.bases.isEmpty)
             expect(try volume.endFill([store], generation: 1, number: volume.object.map))
             expect(volume.entries.allSatisfy { $0.state == .inSync })
+            expect(volume.left == volume.object.map, "a writer that does not hear of it reads at the old place")
         }
         try volume.checkInvariants()
         expect(volume.moves.isEmpty && !volume.stores.contains(stores[0]))

@@ -71,6 +71,22 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         expect(try !volume.exclude([stores[0], Identifier(high: 99, low: 99)], generation: 1, base: .zero) && volume.object.map == 2)
     }
 
+    /// For the next who opens, until it is said that nobody reads there any more.
+    @Test func itIsRememberedThatAMemberInSyncHasLeft() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker) && volume.left == 0)
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero) && volume.left == 2)
+        expect(try volume.beginFill([stores[0]], generation: 1, base: .zero) && volume.left == 2)
+        expect(try volume.exclude([stores[0]], generation: 1, base: .zero) && volume.object.map == 4 && volume.left == 2, "nobody read it")
+        expect(try !volume.settle(generation: 1, number: 1) && volume.left == 2, "its writer has not heard of it")
+        expect(try volume.settle(generation: 1, number: 2) && volume.left == 0)
+        expect(try !volume.settle(generation: 1, number: 2))
+        expect(try volume.exclude([stores[1]], generation: 1, base: .zero) && volume.left == 5)
+        expect(try volume.raise(nonce: stores[2]) && volume.left == 5)
+        expect(failure { _ = try volume.settle(generation: 1, number: .max) }?.status == .fenced, "it does not speak for its successor")
+        expect(VolumeRecord(volume.map([:])).left == 5, "a rebuild does not know who has heard")
+    }
+
     @Test func theLastMemberInSyncStays() throws {
         var volume = try volume()
         expect(try volume.raise(nonce: maker))
@@ -249,6 +265,7 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         volume.stores.append(stores[2])
         volume.moves = [MemberMove(placement: 0, member: 1, entry: MemberEntry(ost: 2, state: .filling, changed: 1, incarnation: 1))]
         volume.strays = [VolumeRecord.Stray(store: Identifier(high: 7, low: 4), since: 1)]
+        volume.left = 1
         let hex = volume.value.map { hexadecimal(UInt64($0), digits: 2) }.joined()
         let first = "00000000000000070000000000000001"
         let second = "00000000000000070000000000000002"
@@ -263,7 +280,8 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         let strays = "0100" + "00000000000000070000000000000004" + "0100000000000000"
         let places = "0300" + first + second + "00000000000000070000000000000003"
         expect(
-            hex == "01" + record + head + work + places + base + "02000000" + "0000" + member + "0100" + member + moves + strays)
+            hex == "01" + record + head + work + places + base + "02000000" + "0000" + member + "0100" + member + moves + strays
+                + "0100000000000000")
         let back = try VolumeRecord(MetaValue(volume.value, .none), of: "x")
         expect(back == volume)
     }

@@ -207,7 +207,7 @@ import Wire
         case .changed: meta = ChangedRequest(above: Version(generation: random.next() % 4, sequence: 0)).encoded
         case .checks: count = UInt32(1 + random.next() % 1024)
         case .volumeCreate, .volumeOpen, .volumeExclude, .volumeMap, .volumeList, .volumeRemove, .volumeResize, .volumeClose, .volumeFill,
-            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace,
+            .volumeInSync, .volumeSet, .volumeHealth, .volumeReplace, .volumeSettle,
             .ostRegister,
             .ostList, .ostRemove, .ostDrain, .mdtRegister, .mdtList:
             break

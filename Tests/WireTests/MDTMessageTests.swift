@@ -191,6 +191,7 @@ private func map() -> VolumeMap {
         let notes = VolumeMapNotes(hasWriter: true, level: .rack, unresized: 258)
         #expect(notes.argument == 0x0102_0301)
         #expect(VolumeMapNotes(hasWriter: false, level: .rack, unresized: 258, isMoveDue: true).argument == 0x0102_0302)
+        #expect(VolumeMapNotes(hasWriter: false, level: .rack, unresized: 258, isUnsettled: true).argument == 0x0102_0304)
         #expect(try VolumeMapNotes(argument: notes.argument) == notes)
         #expect { try VolumeMapNotes(argument: 0x0900) } throws: { "\($0)".contains("level 9") }
     }
@@ -201,7 +202,7 @@ private func map() -> VolumeMap {
             values == [
                 "volumeCreate 64", "volumeOpen 65", "volumeExclude 66", "volumeMap 67", "volumeList 68", "volumeRemove 69",
                 "volumeResize 70", "volumeClose 71", "volumeFill 72", "volumeInSync 73", "volumeSet 74", "volumeHealth 75",
-                "volumeReplace 76",
+                "volumeReplace 76", "volumeSettle 77",
                 "ostRegister 80", "ostList 81", "ostRemove 82", "ostDrain 83",
             ])
         let management = Opcode.allCases.filter(\.isOfManagement).map { "\($0) \($0.rawValue)" }

@@ -51,11 +51,13 @@ extension ReplicatedPlan {
         case .readsUnheard:
             happenings = [.split]
             replicas = 2
-            options.eventPause = .seconds(4)
-            options.workTime = .seconds(24)
+            // One after the other: a member that was excluded by one must not keep the next from opening at once.
+            options.eventPause = .seconds(8)
+            options.workTime = .seconds(40)
             options.operationsMax = 2_000
             options.depth = 32
-            options.readPerMille = 950
+            // What waits for writes is not read.
+            options.readPerMille = 980
             options.hotSpot = 16
             options.deadlineMax = .milliseconds(1500)
         case .readerReadsFilling:
