@@ -88,6 +88,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case fillSurvivesPowerLoss
     /// A fill goes on when its source has lost power. In the place of rule `fill_kept`.
     case fillSurvivesLossOfSource
+    /// The last member in sync loses power while the end of a fill is asked for, and is believed. In the place of rule `fill_kept`.
+    case settlesLossAtTheEndOfAFill
     /// What fills a member does not wait for writes of the same blocks. Rule `fill_live`, of the writer.
     case fillIgnoresWrites
     /// A member that was filled is in sync before it was flushed. Rule `fill_flush`, of the writer.

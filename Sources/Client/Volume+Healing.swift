@@ -189,6 +189,7 @@ extension Volume {
             if engine.losses > losses, !mutated(.fillSurvivesLossOfSource) {
                 throw Failure(.powerLost, "an OST that it is filled from has lost power meanwhile")
             }
+            engine.fillEnds(peer)
             apply(try await mdt.inSync(store, number: number, deadline: world.now + Volume.askDeadline))
             // Until all know it, nobody may be told that this is done: whoever closes the volume then leaves that to the next open.
             while engine.isMapPending, !isShutDown, !engine.isDead, !isEnding { await operations.sleep(.milliseconds(5)) }

@@ -204,7 +204,7 @@ extension VolumeEngine {
             if mutated(.trustsMemberThatLostPower) || mutated(.fillSurvivesPowerLoss) && !hasMemberInSync(peer) {
                 return peers.at(peer).pointee.durability.settleLoss()
             }
-            if (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
+            if (tableNext ?? table).couldDo(without: peer, { _ in true }) || isFillEnding(beside: peer) { return taint(peer) }
             // It is the last one wherever it is in sync.
         }
         powerLost()

@@ -113,7 +113,7 @@ extension VolumeEngine {
     private mutating func reconsider(tainted peer: Int) {
         let isOld = peers.at(peer).pointee.isRolledBack
         let isDoubted = (tableNext ?? table).shares(peer) { isOld || !peers.at($0).pointee.isTainted || outranks($0, peer) }
-        if isDoubted { return }
+        if isDoubted || isFillEnding(beside: peer) { return }
         peers.at(peer).pointee.isTainted = false
         peers.at(peer).pointee.isLacking = tableNext != nil
         for other in 0..<peers.count where mutated(.countsAllThatLostPower) && peers.at(other).pointee.isTainted {
@@ -122,6 +122,16 @@ extension VolumeEngine {
         }
         powerLost()
         peers.at(peer).pointee.durability.settleLoss()
+    }
+
+    /// The owner is about to ask the MDT to have this peer in sync, which has everything now. Until a map says what became of that, the one
+    /// beside it that is the last in sync may be the last no more: what that loses with its power this one has. It is excluded then, and is
+    /// believed only if the fill has come to nothing.
+    public mutating func fillEnds(_ peer: Int) { fillEnding = peer }
+
+    func isFillEnding(beside peer: Int) -> Bool {
+        guard let fillEnding, !mutated(.settlesLossAtTheEndOfAFill) else { return false }
+        return fillEnding != peer && (tableNext ?? table).isFilling(fillEnding, beside: peer)
     }
 
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
@@ -138,6 +148,7 @@ extension VolumeEngine {
         }
         tableNext = new
         mapNumber = new.number
+        if let ending = fillEnding, !new.members.contains(where: { $0.peer == ending && $0.state == .filling }) { fillEnding = nil }
         for peer in 0..<peers.count {
             // One that joins hears it when its session is opened.
             let isTold = isWritable && new.isUsed(peer) && peers.at(peer).pointee.isUsed && !mutated(.excludesOnlyAtServer)

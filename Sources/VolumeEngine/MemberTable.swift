@@ -102,6 +102,14 @@ public struct MemberTable: Hashable, Sendable {
         return false
     }
 
+    /// Whether this peer is being filled in some placement where the other one takes writes, too.
+    func isFilling(_ peer: Int, beside other: Int) -> Bool {
+        (0..<placementCount).contains { placement in
+            let row = members[placement * membersPerPlacement..<(placement + 1) * membersPerPlacement]
+            return row.contains { $0.peer == peer && $0.state == .filling } && row.contains { $0.peer == other && $0.takesWrites }
+        }
+    }
+
     /// Whether any member of this peer takes writes.
     public func isUsed(_ peer: Int) -> Bool { members.contains { $0.peer == peer && $0.takesWrites } }
 }

@@ -36,6 +36,8 @@ public struct VolumeEngine: ~Copyable {
     public internal(set) var mapNumber: UInt64
     /// The map after an exclusion, until the peers that remain have its number.
     var tableNext: MemberTable?
+    /// A peer that is filling by this map, and may be in sync at the MDT by now.
+    var fillEnding: Int?
     var peers: PeerTable
     var operations: OperationTable
     var parts: PartTable

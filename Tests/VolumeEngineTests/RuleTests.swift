@@ -203,6 +203,45 @@ import Wire
 
     @Test func aWriteThatOnlyOneHadTakenIsSentAgainAfterItsPowerWasLost() throws { #expect(try whatOnlyOneHadTakenIsSentAgain()) }
 
+    /// The last one in sync loses power while the MDT is asked to have the one that was filled in sync: that has what the first has lost.
+    private func lossAtTheEndOfAFill(_ becomes: MemberTable.State) throws -> ReplicaRig {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.engine.fillEnds(1)
+        let write = rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        #expect(rig.completions[write.tag] == .ok)
+        rig.detach(0)
+        rig.boots[0] = Identifier(high: 2, low: 0)
+        rig.osts[0].losePower()
+        (rig.osts[0].blocks, rig.osts[0].versions) = ([:], [:])
+        rig.attach(0)
+        for _ in 0..<4 {
+            rig.tick(after: .milliseconds(200))
+            try rig.run()
+        }
+        let read = rig.submit(.read, 0, block)
+        rig.restore(1, becomes)
+        for _ in 0..<4 {
+            rig.tick(after: .milliseconds(200))
+            try rig.run()
+        }
+        #expect(rig.completions[read.tag] == .ok && rig.activeCount == 0)
+        return rig
+    }
+
+    private func aLossAtTheEndOfAFillIsNotBelieved() throws -> Bool {
+        let rig = try lossAtTheEndOfAFill(.inSync)
+        return rig.excluded == [0] && rig.differences() == [] && !rig.notices.contains(.powerLost)
+    }
+
+    @Test func whatIsLostWhileTheEndOfAFillIsAskedForTheFilledMemberHas() throws { #expect(try aLossAtTheEndOfAFillIsNotBelieved()) }
+
+    /// Nobody else has it then.
+    @Test func aFillThatEndsWithoutSuccessLeavesTheLastMemberInSync() throws {
+        let rig = try lossAtTheEndOfAFill(.stale)
+        #expect(rig.excluded == [1] && rig.notices.contains(.powerLost))
+    }
+
     // What random seeds have found
 
     /// Reads of it would fail for ever on the member that is filled, for what happened between here and the source.
@@ -243,6 +282,7 @@ import Wire
             case .fillSurvivesPowerLoss: try aFillEndsWithThePowerOfItsTarget()
             case .forgetsWhatOneTook: try whatOnlyOneHadTakenIsSentAgain()
             case .resyncsFromStale: try fillsReadMembersInSync()
+            case .settlesLossAtTheEndOfAFill: try aLossAtTheEndOfAFillIsNotBelieved()
             case .readsBesideLoss: try nothingIsReadBesideALoss() || nothingIsReadBesideALossBeforeTheMapHolds()
             case _: true
             }
@@ -251,6 +291,7 @@ import Wire
         @Test(arguments: [
             Mutant.readsWithoutFilling, .flushSkipsFilling, .flushSkipsRewrites, .fillIgnoresWrites, .acknowledgesWithoutFilling,
             .fillSurvivesPowerLoss, .forgetsWhatOneTook, .resyncsFromStale, .readsBesideLoss,
+            .settlesLossAtTheEndOfAFill,
         ])
         func eachRuleIsNeeded(_ mutant: Mutant) throws {
             Mutant.active = mutant
