@@ -22,9 +22,12 @@ struct ReadPacer {
     static let depthMin = 8
     /// How long one way is tried at a time: some thousand reads, so that luck does not decide.
     static let trial = Interval.milliseconds(25)
-    /// Both ways are tried in turns, each so often, and the better one is kept for a hundred times as long as a trial.
+    /// Both ways are tried in turns, each so often.
     static let trialsOfEach = 2
-    static let trialsKept = 100
+    /// For how many trials' time the better one is kept: holding back for a minute, since on the disks where it pays it goes on to pay, and
+    /// each trial costs what it gains; the other one for seconds.
+    static let keptPacing = 2400
+    static let keptAtOnce = 100
     /// Where holding back makes a difference for the worse it costs up to half. A small loss is the noise of a trial, made larger by the
     /// waves of the one before.
     static let lossMaxPercent = 10
@@ -42,10 +45,13 @@ struct ReadPacer {
     private var trialReads = 0
     /// The most reads at once during the trial: between two waves there are few.
     private var trialDepth = 0
-    /// Trials of this round that have ended.
+    /// Trials of this round that have ended, first of reads that go at once, then in turns.
     private var trialsDone = 0
     private var readsPaced = 0
     private var readsAtOnce = 0
+    /// What the last round has shown, and for how long that still holds.
+    private var pays = false
+    private var kept = 0
 
     init(capacity: Int) { held.reserve(capacity) }
 
@@ -85,31 +91,39 @@ struct ReadPacer {
     }
 
     private mutating func endTrial(_ now: Instant) {
-        // A trial in which nothing happened for a while says nothing, and neither does one with little to do.
-        let isTelling = now < trialBegan + ReadPacer.trial + ReadPacer.trial && trialDepth >= ReadPacer.depthMin
+        let isDeep = now < trialBegan + ReadPacer.trial + ReadPacer.trial && trialDepth >= ReadPacer.depthMin
         defer {
             trialReads = 0
             trialDepth = 0
             trialBegan = now
         }
-        guard isTelling else { return beginRound(paced: 0, atOnce: 0) }
-        trialsDone += 1
-        let trials = 2 * ReadPacer.trialsOfEach
-        if trialsDone <= trials {
-            if isPacing { readsPaced += trialReads } else { readsAtOnce += trialReads }
-            isPacing.toggle()
-            if trialsDone == trials { isPacing = readsPaced * 100 >= readsAtOnce * (100 - ReadPacer.lossMaxPercent) }
-        } else if trialsDone == trials + ReadPacer.trialsKept {
-            // Luck evens out over the rounds.
-            beginRound(paced: readsPaced / 2, atOnce: readsAtOnce / 2)
+        // With little to do, or after a time without anything, there is nothing to divide and nothing to learn.
+        guard isDeep else {
+            isPacing = false
+            return
         }
+        if kept > 0 {
+            kept -= 1
+            isPacing = kept > 0 && pays
+            return
+        }
+        let isPacingTried = trialsDone % 2 == 1
+        if isPacing == isPacingTried {
+            if isPacing { readsPaced += trialReads } else { readsAtOnce += trialReads }
+            trialsDone += 1
+        }
+        isPacing = trialsDone % 2 == 1
+        if trialsDone == 2 * ReadPacer.trialsOfEach { endRound() }
     }
 
-    private mutating func beginRound(paced: Int, atOnce: Int) {
+    private mutating func endRound() {
+        pays = readsPaced * 100 >= readsAtOnce * (100 - ReadPacer.lossMaxPercent)
+        isPacing = pays
+        kept = pays ? ReadPacer.keptPacing : ReadPacer.keptAtOnce
         trialsDone = 0
-        readsPaced = paced
-        readsAtOnce = atOnce
-        isPacing = false
+        // Luck evens out over the rounds.
+        readsPaced /= 2
+        readsAtOnce /= 2
     }
 }
 

@@ -52,6 +52,12 @@ private struct Bench {
         }
     }
 
+    /// Nobody asks for anything.
+    mutating func pause(for duration: Int64) {
+        for index in inDisk.indices { inDisk[index].end += duration }
+        for index in comingBack.indices { comingBack[index] += duration }
+    }
+
     /// Until so many microseconds have passed; the number of reads that have ended.
     mutating func run(for duration: Int64) -> Int {
         let end = microseconds + duration
@@ -94,6 +100,29 @@ private struct Bench {
         #expect(!bench.pacer.isPacing)
         // Each client asks again after the disk's time and its own, and waits for nobody.
         #expect(bench.run(for: 100_000) > 32 * 100_000 / 650)
+    }
+
+    /// A trial costs what holding back gains.
+    @Test func whatPaysIsSeldomTriedAgain() {
+        var bench = Bench(.serial, depth: 32)
+        defer { bench.free() }
+        _ = bench.run(for: 200_000)
+        var changes = 0
+        for _ in 0..<200 {
+            let before = bench.pacer.isPacing
+            _ = bench.run(for: 25_000)
+            if bench.pacer.isPacing != before { changes += 1 }
+        }
+        #expect(changes == 0 && bench.pacer.isPacing)
+    }
+
+    @Test func whatPaidIsKnownWhenThereIsMuchToDoAgain() {
+        var bench = Bench(.serial, depth: 32)
+        defer { bench.free() }
+        _ = bench.run(for: 200_000)
+        bench.pause(for: 10_000_000)
+        _ = bench.run(for: 60_000)
+        #expect(bench.pacer.isPacing)
     }
 
     @Test func littleAtOnceIsNeverHeldBack() {
