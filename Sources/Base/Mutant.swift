@@ -11,6 +11,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case acceptsOldSession
     /// Neither the OST nor the client compares a block read with its check.
     case skipsCheck
+    /// A write adds to what older generations left in doubt of its block, instead of taking its place.
+    case keepsEveryOrphan
     /// A fence does not refuse the writes that wait for room: they land after it. Rule `drain`.
     case fencesWithoutDraining
     /// An OST goes on taking requests of the writer before the fence. Rule `fence`.

@@ -40,7 +40,7 @@ extension PartStore {
             if appliedRecord > durableRecord, barrier.due == .never || barrier.isHurried {
                 barrier.due = barrier.isHurried ? now : now + Limits.barrierInterval
             }
-            let isPressed = state.doubts.count + admittedBlocks > doubtsMax / 2
+            let isPressed = state.doubts.count + admittedDoubts > doubtsMax / 2
             let wantsRecords =
                 appliedRecord > durableRecord
                 && (barrier.isWanted || !toBeDurable.isEmpty || isPressed || now >= barrier.due

@@ -77,13 +77,14 @@ extension PartStore {
             ownMarks.hit(.resentAnswered)
             slot.pointee.hasRecord = false
             slots.append(index, to: &toLog)
-        } else if waiting.isEmpty || target.isRewrite, hasRoom(index) {
+        } else if waitingRewrites.isEmpty, waiting.isEmpty || target.isRewrite, hasRoom(index) {
             start(index)
         } else {
             ownMarks.hit(.waitedForSpace)
             noteMark(target.object, generation: target.version.generation, mark: target.mark)
             slot.pointee.waitsUntil = now + Limits.spaceWait
-            if target.isRewrite { slots.prepend(index, to: &waiting) } else { slots.append(index, to: &waiting) }
+            // In their order: the mark waits for the oldest of them, and must not find that newer ones have taken the room.
+            if target.isRewrite { slots.append(index, to: &waitingRewrites) } else { slots.append(index, to: &waiting) }
         }
         return .ok
     }
@@ -147,9 +148,42 @@ extension PartStore {
         let slot = slots[index].pointee
         let blocks = Int(slot.target.blockCount)
         let isOrdinary = !slot.target.isRewrite
-        if state.doubts.count + admittedBlocks + blocks > (isOrdinary ? ordinaryDoubtsMax : doubtsMax) { return false }
+        let room = (isOrdinary ? ordinaryDoubtsMax : doubtsMax) - state.doubts.count - admittedDoubts
+        var doubts = blocks
+        if doubts > room, !isOrdinary { doubts = newDoubts(index) }
+        guard doubts <= room else { return false }
+        slots[index].pointee.doubts = doubts
         let kept = isOrdinary ? superblock.geometry.reserveBlocks / 8 : 0
         return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks) + kept
+    }
+
+    /// How many entries in doubt a write adds at most: none where it takes the place of one. Slow; for when there is little room.
+    private mutating func newDoubts(_ index: UInt32) -> Int {
+        let slot = slots[index].pointee
+        let target = slot.target
+        let range = UInt64(target.firstBlock)..<UInt64(target.firstBlock) + UInt64(target.blockCount)
+        // What is on its way to the same blocks comes first, and takes the places.
+        for queue in [toLog, toApply] {
+            var other = queue.first
+            while other != noIndex {
+                let admitted = slots[other].pointee
+                let first = UInt64(admitted.target.firstBlock)
+                if admitted.blocks > 0, admitted.object == slot.object, admitted.target.part == target.part,
+                    range.overlaps(first..<first + UInt64(admitted.target.blockCount))
+                {
+                    return range.count
+                }
+                other = admitted.next
+            }
+        }
+        var count = 0
+        for block in range {
+            let key = BlockMap.Key(object: slot.object, part: target.part, page: UInt32(block) / UInt32(Block.perPage))
+            let isReplacing =
+                state.map.find(key).map { state.replacesDoubt(of: slot.object, $0, Int(block) % Block.perPage, target.version) } ?? false
+            if !isReplacing { count += 1 }
+        }
+        return count
     }
 
     private var ordinaryDoubtsMax: Int { doubtsMax - min(doubtsMax / 8, max(doubtsMax - Limits.zeroBlocksMax, 0)) }
@@ -169,6 +203,7 @@ extension PartStore {
         let blocks = Int(target.blockCount)
         slot.pointee.blocks = blocks
         admittedBlocks += blocks
+        admittedDoubts += slot.pointee.doubts
         if slot.pointee.kind == .write, let memory = slot.pointee.memory, let checks = slot.pointee.checks {
             let extents = placeData(index, blocks, memory)
             record.extentCount = UInt32(extents)
@@ -248,10 +283,19 @@ extension PartStore {
         }
     }
 
-    /// Writes that waited for room go on, in their order, as far as there is some.
+    /// Writes that waited for room go on, in their order, as far as there is some; those that make members equal before others.
     mutating func retryWaiting() {
-        while waiting.first != noIndex, hasRoom(waiting.first) {
-            guard let index = slots.popFirst(from: &waiting) else { return }
+        waitingRewrites = retried(waitingRewrites)
+        if waitingRewrites.isEmpty { waiting = retried(waiting) }
+        waitingRewrites = ended(waitingRewrites)
+        waiting = ended(waiting)
+        if isAnyWaiting { barrier.isWanted = true }
+    }
+
+    /// The queue without those for which there is room now.
+    private mutating func retried(_ queue: SlotQueue) -> SlotQueue {
+        var queue = queue
+        while queue.first != noIndex, hasRoom(queue.first), let index = slots.popFirst(from: &queue) {
             let fill = slots[index].pointee.target.fill
             if fill > 0, fill != state.objects[slots[index].pointee.object].admitted.fill {
                 finish(index, .staleMap)
@@ -259,18 +303,29 @@ extension PartStore {
                 start(index)
             }
         }
-        while waiting.first != noIndex, slots[waiting.first].pointee.waitsUntil <= now {
-            guard let index = slots.popFirst(from: &waiting) else { return }
+        return queue
+    }
+
+    /// The queue without those that have waited for long enough.
+    private mutating func ended(_ queue: SlotQueue) -> SlotQueue {
+        var queue = queue
+        while queue.first != noIndex, slots[queue.first].pointee.waitsUntil <= now, let index = slots.popFirst(from: &queue) {
             ownMarks.hit(.spaceWaitRanOut)
             finish(index, .noSpace)
         }
-        if !waiting.isEmpty { barrier.isWanted = true }
+        return queue
     }
 
     /// Requests of older generations or sessions that still wait are refused: they must not enter the log behind a fence.
     mutating func refuseWaiting(_ object: ObjectNumber, _ status: Status) {
+        waitingRewrites = refused(waitingRewrites, object, status)
+        waiting = refused(waiting, object, status)
+    }
+
+    private mutating func refused(_ queue: SlotQueue, _ object: ObjectNumber, _ status: Status) -> SlotQueue {
+        var queue = queue
         var kept = SlotQueue()
-        while let index = slots.popFirst(from: &waiting) {
+        while let index = slots.popFirst(from: &queue) {
             if slots[index].pointee.object == object {
                 ownMarks.hit(.waitingRefused)
                 finish(index, status)
@@ -278,7 +333,7 @@ extension PartStore {
                 slots.append(index, to: &kept)
             }
         }
-        waiting = kept
+        return kept
     }
 
     // MARK: Reads

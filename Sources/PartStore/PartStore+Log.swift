@@ -6,7 +6,7 @@ extension PartStore {
     mutating func continueLog() {
         guard !log.isWriting else { return }
         passDrains()
-        let isPressed = !waiting.isEmpty || state.doubts.count + admittedBlocks > doubtsMax / 2
+        let isPressed = isAnyWaiting || state.doubts.count + admittedDoubts > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
         if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
         guard !toLog.isEmpty, !snapshotStallsLog else { return }
@@ -89,6 +89,7 @@ extension PartStore {
         appliedRecord = slot.recordNumber
         if record.kind != .note { barrier.lastChange = appliedRecord }
         admittedBlocks -= slot.blocks
+        admittedDoubts -= slot.doubts
         if record.kind == .stamp, slot.recordBytes > LogRecord.headBytes { admittedVolumeBytes -= UInt64(slot.recordBytes) }
         if mutated(.reusesBlockEarly) {
             state.freed.release(upTo: .max, to: &allocator)

@@ -48,8 +48,11 @@ public struct PartStore: ~Copyable {
     var toApply = SlotQueue()
     var toBeDurable = SlotQueue()
     var waiting = SlotQueue()
-    /// Blocks of writes between admission and application: each may add an entry in doubt.
+    /// The same of writes that make members equal.
+    var waitingRewrites = SlotQueue()
+    /// Blocks of writes between admission and application, and the entries in doubt that they may add.
     var admittedBlocks = 0
+    var admittedDoubts = 0
     var pendingNames: [String] = []
     /// What volume records take that are on their way to the log.
     var admittedVolumeBytes: UInt64 = 0
@@ -151,7 +154,7 @@ public struct PartStore: ~Copyable {
             diskWrittenBytes: counters.diskWrittenBytes, diskFlushes: counters.diskFlushes, damagedReads: counters.damagedReads,
             damagedBlocks: UInt64(damagedBlocks),
             snapshots: counters.snapshots, blocksInDoubt: UInt64(state.doubts.count),
-            requestsWaitingForSpace: UInt64(waiting.count), mapBytes: state.map.bytesInUse)
+            requestsWaitingForSpace: UInt64(waiting.count + waitingRewrites.count), mapBytes: state.map.bytesInUse)
     }
 
     /// Rare branches taken since the store was loaded, by the load included.
@@ -213,11 +216,15 @@ public struct PartStore: ~Copyable {
     public var wakeAt: Instant {
         if hasFailed { return .never }
         if state.needsSweep { return now }
-        let waits = waiting.isEmpty ? Instant.never : slots[waiting.first].pointee.waitsUntil
+        let waits = min(waitEnd(waiting), waitEnd(waitingRewrites))
         // While a batch is on its way there is nothing to do for the log: its end calls.
         let logs = log.isWriting ? Instant.never : min(barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
         return min(barrier.due, waits, logs)
     }
+
+    var isAnyWaiting: Bool { !waiting.isEmpty || !waitingRewrites.isEmpty }
+
+    private func waitEnd(_ queue: SlotQueue) -> Instant { queue.isEmpty ? .never : slots[queue.first].pointee.waitsUntil }
 
     private func checkOrder() {
         invariant(
@@ -232,7 +239,7 @@ public struct PartStore: ~Copyable {
         let used = superblock.geometry.dataBlocks - allocator.freeBlocks
         invariant(held <= used, "\(held) blocks are referred to, only \(used) are in use")
         invariant(hasFailed || used - held <= UInt64(admittedBlocks), "\(used - held) blocks are lost, \(admittedBlocks) are on their way")
-        invariant(state.doubts.count + admittedBlocks <= doubtsMax, "more in doubt than the limit")
+        invariant(state.doubts.count + admittedDoubts <= doubtsMax, "more in doubt than the limit")
     }
 
     /// Nothing under way and nothing waiting: what a quiet store looks like.

@@ -18,8 +18,9 @@ struct RequestSlots: ~Copyable {
         var recordNumber: UInt64 = 0
         /// Disk writes of its data that are under way.
         var dataPending = 0
-        /// Blocks counted as admitted.
+        /// Blocks, and entries in doubt, counted as admitted.
         var blocks = 0
+        var doubts = 0
         var object = ObjectNumber(0)
         // A write that waits for room:
         var waitsUntil = Instant.never
@@ -96,13 +97,6 @@ struct RequestSlots: ~Copyable {
         slots[Int(index)].next = noIndex
         if queue.last == noIndex { queue.first = index } else { slots[Int(queue.last)].next = index }
         queue.last = index
-        queue.count += 1
-    }
-
-    func prepend(_ index: UInt32, to queue: inout SlotQueue) {
-        slots[Int(index)].next = queue.first
-        if queue.last == noIndex { queue.last = index }
-        queue.first = index
         queue.count += 1
     }
 

@@ -37,6 +37,7 @@ public enum StoreMark: Int, CaseIterable, Sendable {
     case doubtsSettled
     case doubtsOrphaned
     case orphansForgotten
+    case orphanReplaced
     case removedSwept
     case removedWithDoubts
     case trimmed

@@ -161,11 +161,30 @@ struct StoreState: ~Copyable {
             freed.push(address, record: number)
             return
         }
-        let old = map.set(page, block, address, check)
+        var old = map.set(page, block, address, check)
+        if map.page(page).pointee.doubts > 0, replacesDoubt(of: record.object, page, block, record.version),
+            let replaced = popDoubt(record.object, page, block, below: record.version)
+        {
+            marks.hit(.orphanReplaced)
+            freed.push(old.address, record: number)
+            old = (replaced.oldAddress, replaced.oldCheck)
+            objects[record.object].doubtCount -= 1
+            map.page(page).pointee.doubts -= 1
+        }
         addDoubt(
             DoubtList.Entry(
                 page: page, block: block, isOrphan: record.version.generation < objects[record.object].record.generation,
                 object: record.object.raw, version: record.version, touched: record.touched, oldAddress: old.address, oldCheck: old.check))
+    }
+
+    /// Whether a write of a block takes the place of its newest entry, with the block that this one keeps. What a newer generation writes
+    /// where an older one left something in doubt is what it has found to be the content of all replicas, so nobody asks for the content
+    /// between the two any more. Without it every open that dies half way would leave one entry more, until none has room to write what
+    /// would end the doubt. Members of an erasure code go back one write after the other, and need each.
+    func replacesDoubt(of object: ObjectNumber, _ page: UInt32, _ block: Int, _ version: Version) -> Bool {
+        guard objects[object].record.layout.kind == .replicas, !mutated(.keepsEveryOrphan) else { return false }
+        guard let newest = doubts.newest(page, block) else { return false }
+        return newest.version.generation < version.generation
     }
 
     mutating func addDoubt(_ entry: DoubtList.Entry) {

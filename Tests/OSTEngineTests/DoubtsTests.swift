@@ -63,13 +63,14 @@ import Wire
         let old = [range(10, 3, 1, 1), range(11, 1, 1, 2), range(1023, 1, 1, 3), range(1024, 1, 1, 4)]
         #expect(try all(client, second).ranges == old, "oldest version first")
         try put(client, second, 11, 1, 1)
-        #expect(try all(client, second).ranges == old, "nothing of the current generation")
+        let rest = old.filter { $0.version.sequence != 2 }
+        #expect(try all(client, second).ranges == rest, "nothing of the current generation, nor what it has taken the place of")
         let third = try client.open("vm1", fence, generation: 5, map: 1)
-        #expect(try all(client, third).ranges == old + [range(11, 1, 2, 1)])
+        #expect(try all(client, third).ranges == rest + [range(11, 1, 2, 1)])
         try bench.restart(losingPower: true)
         let again = try bench.ready()
         let back = try again.open("vm1", fence, session: 2, generation: 5, map: 1)
-        #expect(try all(again, back).ranges == old + [range(11, 1, 2, 1)])
+        #expect(try all(again, back).ranges == rest + [range(11, 1, 2, 1)])
     }
 
     @Test func entriesGoWhenTheMarkPassesARewrite() throws {
@@ -100,7 +101,7 @@ import Wire
         let (ranges, pages) = try all(client, second)
         #expect(ranges == expected && pages == 2)
         #expect(bench.engine.marks.contains(.doubtsListed))
-        // More entries of one version than are looked at for one answer.
+        // More entries of a few versions than are looked at for one answer, in the place of those before.
         for part in 0..<UInt32(5) {
             let zeroed = try client.call(.writeZeroes) {
                 client.address(&$0, second, block: part / 2 * 1024, count: 1024)
@@ -110,8 +111,8 @@ import Wire
         }
         let third = try client.open("vm1", fence, generation: 3, map: 1)
         let (more, morePages) = try all(client, third)
-        #expect(more.reduce(0) { $0 + Int($1.blockCount) } == expected.count + 5 * 1024)
-        #expect(morePages > 2)
+        #expect(more.reduce(0) { $0 + Int($1.blockCount) } == 5 * 1024)
+        #expect(more.count < DoubtsReply.rangesMax && morePages == 2)
     }
 
     /// A cursor that names nothing must not pass over anything.

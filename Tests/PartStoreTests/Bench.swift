@@ -84,8 +84,11 @@ final class Bench {
         return tags.map { $0.1 == .ok ? statuses[$0.0] : $0.1 }
     }
 
-    func write(_ block: UInt32, _ value: UInt64, count: Int = 1, wrongCheck: Bool = false, isDurable: Bool = true) -> Status? {
-        sequence += 1
+    func write(
+        _ block: UInt32, _ value: UInt64, count: Int = 1, wrongCheck: Bool = false, isDurable: Bool = true, generation: UInt64 = 1,
+        sequence chosen: UInt64? = nil, mark: UInt64? = nil
+    ) -> Status? {
+        sequence = chosen ?? sequence + 1
         let data = UnsafeMutableRawBufferPointer.allocate(byteCount: count * Block.bytes, alignment: Block.bytes)
         defer { data.deallocate() }
         data.initializeMemory(as: UInt64.self, repeating: value)
@@ -95,7 +98,7 @@ final class Bench {
             request {
                 let target = WriteTarget(
                     object: object, part: PartAddress(chunk: chunk), firstBlock: block, blockCount: UInt32(count),
-                    version: Version(generation: 1, sequence: sequence), mark: sequence - 1, isDurable: isDurable)
+                    version: Version(generation: generation, sequence: sequence), mark: mark ?? sequence - 1, isDurable: isDurable)
                 return $0.write(tag: $1, target, memory: data.baseAddress!, checks: checks.baseAddress!)
             }
         }

@@ -25,6 +25,101 @@ import Testing
         #expect(zero(mark: sequence) == .ok)
     }
 
+    /// Ordinary writes of the first 128 blocks until there is no room left; how many there were.
+    private func fillDoubts(_ bench: Bench) -> UInt64 {
+        var sequence: UInt64 = 0
+        var last = Status?.some(.ok)
+        while last == .ok, sequence < 1000 {
+            sequence += 1
+            let target = zeroes(bench, Version(generation: 1, sequence: sequence), block: 0, isRewrite: false)
+            last = bench.request { $0.zero(tag: $1, target) }
+        }
+        #expect(last == .noSpace)
+        return sequence
+    }
+
+    private func zeroes(_ bench: Bench, _ version: Version, block: UInt32, isRewrite: Bool = true, mark: UInt64 = 0) -> WriteTarget {
+        var target = WriteTarget(
+            object: bench.object, part: PartAddress(chunk: 0), firstBlock: block, blockCount: 128, version: version, mark: mark)
+        target.isRewrite = isRewrite
+        return target
+    }
+
+    /// Writer after writer opens the volume, begins to make its members equal, and dies before its mark passes anything.
+    private func opensThatDieLeaveRoom() -> Bool {
+        let bench = Bench()
+        bench.format()
+        _ = fillDoubts(bench)
+        for generation in UInt64(2)...20 {
+            let fenced = bench.request { $0.fence(tag: $1, bench.object, generation: generation, map: 0, settles: false) }
+            #expect(fenced == .ok)
+            // What is in doubt here, and what is so only on another member.
+            for block: UInt32 in [0, 128] {
+                let target = zeroes(bench, Version(generation: generation, sequence: 1 + UInt64(block)), block: block)
+                guard bench.request({ $0.zero(tag: $1, target) }) == .ok else { return false }
+            }
+            if generation == 10 { #expect(bench.restart() == nil) }
+        }
+        return true
+    }
+
+    /// Else the volume could not be opened any more, ever.
+    @Test func opensThatDieHalfWayDoNotUseUpTheRoom() { #expect(opensThatDieLeaveRoom()) }
+
+    /// What the newest of them has written over has been given back, the block before all of them is kept, and that goes with the mark.
+    @Test func ofOpensThatDieHalfWayTheNewestIsInDoubt() {
+        let bench = Bench()
+        bench.format()
+        #expect(bench.write(5, 1) == .ok)
+        #expect(bench.write(5, 2) == .ok)
+        let free = bench.shell.use { $0.statistics.freeBytes }
+        var lowest = UInt64.max
+        for generation in UInt64(2)...6 {
+            #expect(bench.request { $0.fence(tag: $1, bench.object, generation: generation, map: 0, settles: false) } == .ok)
+            #expect(bench.write(5, 10 + generation, generation: generation, sequence: 1, mark: 0) == .ok)
+            #expect(bench.request { $0.flush(tag: $1, bench.object, generation: generation, mark: 0) } == .ok)
+            lowest = min(lowest, bench.shell.use { $0.statistics.freeBytes })
+            let (ranges, _) = bench.shell.use { $0.orphans(of: bench.object, from: 0, rangesMax: 16, entriesMax: 64) }
+            #expect(ranges.isEmpty)
+            #expect(bench.shell.use { $0.doubtCount(of: bench.object) } == 1)
+        }
+        #expect(lowest >= free - UInt64(Block.bytes))
+        #expect(bench.restart() == nil)
+        #expect(bench.shell.use { $0.doubtCount(of: bench.object) } == 1)
+        #expect(bench.read(5).1 == 16)
+        #expect(bench.write(6, 3, generation: 6, sequence: 2, mark: 1) == .ok)
+        #expect(bench.shell.use { $0.doubtCount(of: bench.object) } == 1)
+        #expect(bench.read(5).1 == 16)
+    }
+
+    #if MUTANTS
+        @Test func itIsTheOrphanThatGivesWay() {
+            Mutant.active = .keepsEveryOrphan
+            defer { Mutant.active = nil }
+            #expect(!opensThatDieLeaveRoom())
+        }
+    #endif
+
+    /// The mark waits for the oldest: if newer ones took the room that comes free, none would ever be passed.
+    @Test func writesThatMakeMembersEqualGetRoomInTheirOrder() {
+        let bench = Bench()
+        bench.format()
+        let last = fillDoubts(bench)
+        func rewrite(_ number: UInt64, mark: UInt64 = 0) -> WriteTarget {
+            zeroes(bench, Version(generation: 1, sequence: last + number), block: 128 * UInt32(number), mark: mark)
+        }
+        var number: UInt64 = 1
+        // All of their room.
+        for _ in 0..<3 {
+            let target = rewrite(number)
+            #expect(bench.request { $0.zero(tag: $1, target) } == .ok)
+            number += 1
+        }
+        let late = [rewrite(number), rewrite(number + 1), rewrite(number + 2, mark: 1)]
+        let ends = bench.batch(late.map { target in { $0.zero(tag: $1, target) } })
+        #expect(ends == [.ok, .noSpace, .noSpace])
+    }
+
     /// It was admitted, and is not on its way to the disk yet.
     private func fenceRefusesWhatWaits() -> Bool {
         let bench = Bench()
