@@ -8,7 +8,8 @@ import Base
 ///   older: then it has not happened, and never will.
 /// - A flush that ends well makes what was acknowledged when it was submitted stable. A loss of power, and nothing else, takes the floors
 ///   back to what is stable. The next flush of the same client must say so; one that ends well instead vouches for what was lost.
-/// - Once a client has opened the volume, what another one submits never happens (P2).
+/// - Once a client has opened the volume, what another one submits never happens (P2). With `writersMayLinger` one that cannot know of it
+///   may still read what it would read if it were alone, and flush: its flush vouches for what was acknowledged to itself, and no more.
 ///
 /// Numbers of writes grow with their submission, so their order is that of the numbers. Number 0 is the zeros of a new volume.
 final class History {
@@ -37,10 +38,12 @@ final class History {
     }
 
     final class Flushing {
+        fileprivate let client: Int
         fileprivate var acknowledged: [UInt32]
         fileprivate let isForbidden: Bool
 
-        fileprivate init(_ acknowledged: [UInt32], isForbidden: Bool) {
+        fileprivate init(client: Int, _ acknowledged: [UInt32], isForbidden: Bool) {
+            self.client = client
             self.acknowledged = acknowledged
             self.isForbidden = isForbidden
         }
@@ -49,9 +52,8 @@ final class History {
     let name: String
     private(set) var problems: [String] = []
     private(set) var losses = 0
-    /// A client that cannot be reached may read for a while after another one has opened the volume, as long as what it reads is what it
-    /// would be if it were alone.
-    var readsOutliveWriters = false
+    /// A client that cannot be reached may read and flush for a while after another one has opened the volume.
+    var writersMayLinger = false
     /// What happens to this sector is told to `onWatched`.
     var watched: Int?
     var onWatched: (String) -> Void = { _ in }
@@ -65,6 +67,8 @@ final class History {
     private var readings: [UInt: Reading] = [:]
     private var staleReadings = 0
     private var flushings: [Flushing] = []
+    /// Of clients that were the writer: what was acknowledged to each, and may be at risk.
+    private var leftBehind: [Int: [UInt32]] = [:]
     private var openWrites: [UInt32] = []
     private var stamp: UInt64 = 1
     private var writer = 0
@@ -101,6 +105,7 @@ final class History {
     /// This client is the writer from now on. What others have under way has happened or never will.
     func opened(by client: Int) {
         stamp += 1
+        leftBehind[writer] = acknowledged
         writer = client
         for number in openWrites where writes[Int(number)].client != client && writes[Int(number)].endedAt == .max {
             writes[Int(number)].endedAt = stamp
@@ -157,6 +162,9 @@ final class History {
                 return report("write \(number) is acknowledged, a read of sector \(sector) showed before that it has not happened")
             }
             acknowledged[sector] = max(acknowledged[sector], number)
+            if write.client != writer, let known = leftBehind[write.client]?[sector] {
+                leftBehind[write.client]?[sector] = max(known, number)
+            }
             if !write.crossedLoss || write.isDurable { floor[sector] = max(floor[sector], number) }
             if write.isDurable { settle(sector, number) }
         }
@@ -176,7 +184,7 @@ final class History {
         readings[tag] = Reading(
             firstSector: firstSector, floors: Array(floor[firstSector..<firstSector + sectors]), beganAt: stamp,
             isForbidden: client != writer)
-        if readsOutliveWriters, client != writer {
+        if writersMayLinger, client != writer {
             readings[tag]?.isForbidden = false
             readings[tag]?.isStale = true
             staleReadings += 1
@@ -258,7 +266,12 @@ final class History {
     // Flushes and losses of power
 
     func beginFlush(client: Int) -> Flushing {
-        let flushing = Flushing(acknowledged, isForbidden: client != writer)
+        let flushing =
+            if client == writer {
+                Flushing(client: client, acknowledged, isForbidden: false)
+            } else {
+                Flushing(client: client, leftBehind[client] ?? stable, isForbidden: !writersMayLinger)
+            }
         flushings.append(flushing)
         return flushing
     }
@@ -284,6 +297,7 @@ final class History {
         if losses == 0 { report("a flush tells of a loss of power, and there was none") }
         dropFlush(flushing)
         acknowledged = floor
+        if let known = leftBehind[flushing.client] { leftBehind[flushing.client] = zip(known, floor).map(min) }
         // Those submitted before this one's user had heard of the loss need not tell it again.
         for other in flushings {
             for sector in floor.indices { other.acknowledged[sector] = min(other.acknowledged[sector], floor[sector]) }

@@ -32,4 +32,38 @@ import Testing
         memory.bytes[100] ^= 1
         #expect(read(4, since: before) == 1, "garbage")
     }
+
+    /// Client 1 has written the sector, and client 2 has opened the volume and written it again; then client 1 flushes, and the power goes.
+    /// How many problems there are when the sector reads as `write` says.
+    private func problems(lingering: Bool, flushes: Bool, reads write: (_ first: UInt32, _ second: UInt32) -> UInt32) -> Int {
+        let history = History(name: "v", bytesMax: 1 << 20)
+        history.writersMayLinger = lingering
+        history.opened(by: 1)
+        let first = history.beginWrite(client: 1, firstSector: 3, sectors: 1, isZero: false, isDurable: false)
+        history.endWrite(first, acknowledged: true)
+        history.opened(by: 2)
+        let second = history.beginWrite(client: 2, firstSector: 3, sectors: 1, isZero: false, isDurable: false)
+        history.endWrite(second, acknowledged: true)
+        if flushes { history.endFlush(history.beginFlush(client: 1)) }
+        history.losePower()
+        let memory = Memory(bytes: Block.sectorBytes)
+        memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+        let found = write(first, second)
+        if found > 0 { SectorPattern.fill(memory.base, firstSector: 3, sectors: 1, write: found) }
+        history.beginRead(1, client: 2, firstSector: 3, sectors: 1)
+        history.endRead(1, memory.base)
+        return history.problems.count
+    }
+
+    @Test func aFlushOfAWriterThatMayNotLingerMustFail() {
+        #expect(problems(lingering: false, flushes: false) { _, second in second } == 0)
+        #expect(problems(lingering: false, flushes: true) { _, second in second } == 1)
+    }
+
+    @Test func aFlushOfAWriterThatLingersVouchesForWhatWasAcknowledgedToIt() {
+        #expect(problems(lingering: true, flushes: true) { _, second in second } == 0)
+        #expect(problems(lingering: true, flushes: true) { first, _ in first } == 0, "what another one wrote it does not speak of")
+        #expect(problems(lingering: true, flushes: false) { _, _ in 0 } == 0)
+        #expect(problems(lingering: true, flushes: true) { _, _ in 0 } == 1, "it has said that its own is safe")
+    }
 }

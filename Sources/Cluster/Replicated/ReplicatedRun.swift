@@ -68,7 +68,7 @@ public final class ReplicatedRun: ClusterRun {
         readerHost = universe.addHost("reader")
         super.init(universe, drawn, Address(cluster: [MDTProcess.endpoint], name: "volume"))
         for machine in machines { setFaults(of: machine) }
-        history.readsOutliveWriters = true
+        history.writersMayLinger = true
     }
 
     private func setFaults(of machine: Machine) {
