@@ -227,7 +227,7 @@ extension VolumeEngine {
             delay(peer, index, status)
         case .reconnect:
             marks.hit(.storeRefused)
-            operations.at(part.pointee.operation).pointee.setback = status
+            setBack(part.pointee.operation, status)
             sendAgain(peer, index)
             reset(peer, .refused(status))
         case .expired:
@@ -249,6 +249,12 @@ extension VolumeEngine {
             if isDamaged { marks.hit(.readDamaged) }
             refused(peer, index, isDamaged ? .damaged : status)
         }
+    }
+
+    /// Of several members one is excluded for what it says, and then the operation ends well: if that takes too long, too long is what the
+    /// user hears. Only of one that has no room for now nothing else is to be expected.
+    private mutating func setBack(_ operation: Int, _ status: Status) {
+        if rows.width == 1 || status == .overloaded { operations.at(operation).pointee.setback = status }
     }
 
     private mutating func wantMap() {
@@ -276,7 +282,7 @@ extension VolumeEngine {
 
     private mutating func delay(_ peer: Int, _ index: Int, _ status: Status) {
         let request = peers.at(peer).pointee.requests.at(index)
-        operations.at(parts.at(request.pointee.part).pointee.operation).pointee.setback = status
+        setBack(parts.at(request.pointee.part).pointee.operation, status)
         sendAgain(peer, index)
         request.pointee.state = .delayed
         peers.at(peer).pointee.delayed.append(index)

@@ -49,6 +49,30 @@ import Wire
         #expect(rig.completions[next.tag] == .ok && !rig.wantsConnection(1))
     }
 
+    /// The disk of one member has failed, and nobody can exclude it in time: that is no failure of the volume's disk.
+    @Test(arguments: [Status.diskFailed, .closed, .powerLost])
+    func whatOneMemberSaysIsNotWhyAnOperationIsTooLate(_ status: Status) throws {
+        for kind in [Operation.Kind.write, .flush] {
+            let rig = ReplicaRig(peers: 2)
+            if kind == .flush {
+                rig.submit(.write, 0, block, value: 4)
+                try rig.run()
+            }
+            rig.osts[1].refusals = [.write: [status], .flush: [status]]
+            let late = rig.submit(kind, 0, kind == .flush ? 0 : block, value: 5, deadline: .seconds(2))
+            for peer in 0..<2 {
+                _ = try rig.carryOut(peer)
+                while !rig.osts[peer].pending.isEmpty { rig.osts[peer].execute(0) }
+                rig.carryIn(peer)
+            }
+            #expect(rig.isResetWanted[1] && rig.completions[late.tag] == nil)
+            rig.isDown[1] = true
+            rig.detach(1)
+            for _ in 0..<30 where rig.completions[late.tag] == nil { rig.tick(after: .milliseconds(100)) }
+            #expect(rig.completions[late.tag] == .deadlineExceeded)
+        }
+    }
+
     /// From the loss of a connection until the last of all copies is in sync again; each change comes with a notice.
     @Test func aVolumeIsDegradedUntilEveryMemberIsInSync() throws {
         let rig = ReplicaRig(peers: 2)
