@@ -137,7 +137,7 @@ let package = Package(
             swiftSettings: strict),
         tests("ArgumentsTests", ["Arguments", "Base"]),
         tests("BaseTests", ["Base"]),
-        tests("ClusterTests", ["Base", "Cluster", "Simulation"]),
+        tests("ClusterTests", ["Base", "Cluster", "PartStore", "Simulation"]),
         tests(
             "ClientTests", ["Base", "Environment", "Wire", "PartStore", "OSTEngine", "OSTDaemon", "VolumeEngine", "Client", "Simulation"]),
         tests(

@@ -14,10 +14,12 @@ final class OSTProcess {
     let path: String
     static let cluster = Identifier(high: 1, low: 1)
 
-    /// Behind the superblocks and the log: where damage meets data.
+    /// Behind the superblocks and the log: where damage meets data. A store whose log has rotted is refused, as it must be, and says
+    /// nothing more.
     static func dataBegins(diskBytes: UInt64) -> UInt64 {
-        let blocks = diskBytes / UInt64(Block.bytes)
-        return (32 + 2 * min(max(blocks / 64, 64), blocks / 8)) * UInt64(Block.bytes)
+        do throws(Failure) { return try Geometry(diskBytes: diskBytes).firstDataBlock * UInt64(Block.bytes) } catch {
+            unreachable("a disk of \(diskBytes) bytes holds no store: \(error.detail)")
+        }
     }
 
     let world: SimWorld
