@@ -70,7 +70,8 @@ extension Volume {
                     ])
                 notHealedBefore[peer] = world.now + Volume.healBackoff
                 resyncs[peer] = Resync(.waiting, since: world.now, copiedBefore: resyncedBytes, trouble: error.detail)
-                if error.status == .noSpace, isMove {
+                // No space there, or no object: whoever was to make it knows that no more.
+                if error.status == .noSpace || error.status == .notFound, isMove {
                     refusedUntil[peer] = world.now + Volume.refusalTime
                     await moveMembersLater()
                 }

@@ -75,7 +75,7 @@ extension MDTServer {
                 ready.formUnion(volume.stores)
                 let new = plan.targets.filter { !ready.contains($0) }
                 if new.isEmpty { break }
-                volume = try await catalogue.expect(new, for: volume.id)
+                volume = try await catalogue.expect(new, for: volume.id, by: identity)
                 let (done, failures) = await prepare(new, for: volume, deadline)
                 ready.formUnion(done)
                 if failures.isEmpty { break }
@@ -87,7 +87,7 @@ extension MDTServer {
                 if let obstacle = plan.obstacle { throw obstacle }
                 return try await map(of: volume)
             }
-            let moved = try await catalogue.move(plan, of: volume.id, ready: ready, generation: request.generation)
+            let moved = try await catalogue.move(plan, of: volume.id, ready: ready, generation: request.generation, by: identity)
             if !moved.strays.isEmpty { wakeWork() }
             world.log(
                 .info, "members move to other OSTs",
@@ -142,7 +142,7 @@ extension MDTServer {
         }
         gone.formUnion(done)
         if !gone.isEmpty {
-            try await catalogue.tidied(volume.id, gone)
+            try await catalogue.tidied(volume.id, gone, by: identity)
             counters.workFinished += 1
             world.log(
                 .info, "objects without members removed",

@@ -90,20 +90,23 @@ extension ClusterCatalogue {
         try await change(id) { volume throws(Failure) in try volume.set(floor: floor, belowFloor: belowFloor) }
     }
 
+    // Objects that come and go with members that move: only while `holder` has the volume in hand. Another server may have taken over
+    // since, and have removed an object that this one has made, or made one that it has removed.
+
     /// These stores are about to get the object.
-    public func expect(_ targets: [Identifier], for id: Identifier) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.expect(targets) }
+    public func expect(_ targets: [Identifier], for id: Identifier, by holder: Identifier) async throws(Failure) -> VolumeRecord {
+        try await change(id, holder: holder) { volume throws(Failure) in try volume.expect(targets) }
     }
 
     public func move(
-        _ plan: VolumeRecord.MovePlan, of id: Identifier, ready: Set<Identifier>, generation: UInt64
+        _ plan: VolumeRecord.MovePlan, of id: Identifier, ready: Set<Identifier>, generation: UInt64, by holder: Identifier
     ) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.move(plan, ready: ready, generation: generation) }
+        try await change(id, holder: holder) { volume throws(Failure) in try volume.move(plan, ready: ready, generation: generation) }
     }
 
     /// These stores have no object of it any more.
-    public func tidied(_ id: Identifier, _ gone: Set<Identifier>) async throws(Failure) {
-        _ = try await change(id) { volume throws(Failure) in volume.tidied(gone) }
+    public func tidied(_ id: Identifier, _ gone: Set<Identifier>, by holder: Identifier) async throws(Failure) {
+        _ = try await change(id, holder: holder) { volume throws(Failure) in volume.tidied(gone) }
     }
 
     /// The volumes behind a name, in the order of names; one that is being removed has none any more.

@@ -50,6 +50,12 @@ import Wire
         }
     }
 
+    /// Where members are moving to, in the catalogue as it is at this moment.
+    private func targets(_ run: VolumeRun, _ id: Identifier) throws -> [Identifier] {
+        guard let volume = try run.bench.contents.volume(id) else { return [] }
+        return volume.moves.map { volume.stores[$0.entry.ost] }
+    }
+
     private func objects(_ run: VolumeRun, on ost: OST) throws -> Int {
         let client = run.bench.client
         return try run.bench.run { () throws(Failure) in
@@ -178,6 +184,32 @@ import Wire
         run.bench.universe.run(for: .seconds(20))
         let map = try run.map()
         for ost in run.bench.osts { #expect(try objects(run, on: ost) == (map.index(of: ost.store) == nil ? 0 : 1), "on \(ost.host.name)") }
+    }
+
+    /// However it comes that the object is not there: the member goes elsewhere.
+    @Test func anOSTWithoutTheObjectIsNotWaitedFor() throws {
+        let run = try VolumeRun(seed: 9)
+        try write(run, blocks: 64)
+        let spares = [try run.bench.addOST(), try run.bench.addOST()]
+        try run.bench.waitUntil("the new OSTs have registered") { spares.allSatisfy(\.isRegistered) }
+        let id = try run.map().object.id
+        try drain(run, run.bench.osts[0])
+        var found: [Identifier] = []
+        for _ in 0..<20_000 where found.isEmpty {
+            run.bench.universe.run(for: .milliseconds(1))
+            found = try targets(run, id)
+        }
+        let target = run.ost(try #require(found.first { store in spares.contains { $0.store == store } }))
+        let client = run.bench.client
+        try run.bench.run { () throws(Failure) in
+            let catalogue = OSTCatalogue(client, target.address)
+            defer { catalogue.close() }
+            try await catalogue.remove("\(id)")
+        }
+        try wait(run, toLeave: run.bench.osts[0].store)
+        #expect(try run.map().index(of: target.store) == nil)
+        try readAll(run)
+        try run.close()
     }
 
     /// The only copy has moved, and was written since. The OST that it has left knows only that another one was being filled.

@@ -120,9 +120,11 @@ private final class ModelRun {
         let candidates = try await catalogue.osts().map { try $0.candidate(weight: 1 << 30, isAlive: true) }
         let around = VolumeRecord.Surroundings(candidates: candidates, leaving: leaving, lost: [], unfit: leaving)
         let plan = try await catalogue.volume(volume.id).plan(around)
-        let expected = try await catalogue.expect(plan.targets, for: volume.id)
+        let holder = CatalogueBench.cluster
+        #expect(try await catalogue.takeInHand(volume.id, holder, isGone: { _, _ in true }))
+        let expected = try await catalogue.expect(plan.targets, for: volume.id, by: holder)
         #expect(expected.object.map == volume.map && expected.hasWork == !Set(plan.targets).isSubset(of: expected.stores))
-        let begun = try await catalogue.move(plan, of: volume.id, ready: Set(stores), generation: volume.generation)
+        let begun = try await catalogue.move(plan, of: volume.id, ready: Set(stores), generation: volume.generation, by: holder)
         #expect(begun.moves.count == plan.wishes.count && begun.object.map == volume.map + (plan.isEmpty ? 0 : 1))
         var map = begun.object.map
         for target in plan.targets {
@@ -134,7 +136,8 @@ private final class ModelRun {
         }
         let end = try await catalogue.volume(volume.id)
         #expect(end.moves.isEmpty)
-        try await catalogue.tidied(volume.id, Set(end.strays.map(\.store)))
+        try await catalogue.tidied(volume.id, Set(end.strays.map(\.store)), by: holder)
+        try await catalogue.letGo(volume.id, holder)
         var (placements, stale) = (volume.placements, volume.stale)
         for wish in plan.wishes {
             placements[wish.placement][wish.member] = wish.to

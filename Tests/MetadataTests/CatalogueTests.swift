@@ -209,6 +209,38 @@ import Wire
         }
     }
 
+    /// A server makes an object for a member that is about to move, and does not run; another one takes over and removes it. What the first
+    /// knows then of objects is not true any more.
+    @Test func onlyWhoHasAVolumeInHandMovesItsMembers() throws {
+        try CatalogueBench.run { bench in
+            let catalogue = bench.catalogue
+            _ = try await bench.register(3)
+            let (holder, heir) = (Identifier(high: 5, low: 1), Identifier(high: 5, low: 2))
+            let volume = try await bench.volume("vm1", replicas: 3)
+            let target = try #require(try await bench.register(4).last)
+            let generation = try await catalogue.open(volume.id, nonce: holder).object.generation
+            let leaving = volume.stores[0]
+            let around = VolumeRecord.Surroundings(
+                candidates: try await catalogue.osts().map { try $0.candidate(weight: 1 << 30, isAlive: true) }, leaving: [leaving],
+                lost: [], unfit: [leaving])
+            let plan = try volume.plan(around)
+            #expect(plan.targets == [target])
+            #expect(try await catalogue.takeInHand(volume.id, holder, isGone: { _, _ in false }))
+            _ = try await catalogue.expect([target], for: volume.id, by: holder)
+            #expect(try await catalogue.takeInHand(volume.id, heir, isGone: { _, _ in true }))
+            try await catalogue.tidied(volume.id, [target], by: heir)
+            let late = await failure {
+                try await catalogue.move(plan, of: volume.id, ready: [target], generation: generation, by: holder)
+            }
+            #expect(late?.status == .closed)
+            #expect(await failure { try await catalogue.expect([target], for: volume.id, by: holder) }?.status == .closed)
+            #expect(try await catalogue.volume(volume.id).moves.isEmpty)
+            _ = try await catalogue.expect([target], for: volume.id, by: heir)
+            #expect(await failure { try await catalogue.tidied(volume.id, [target], by: holder) }?.status == .closed)
+            #expect(try await catalogue.move(plan, of: volume.id, ready: [target], generation: generation, by: heir).moves.isEmpty == false)
+        }
+    }
+
     /// Several writers open the same volume through several servers at once, over a store that loses answers.
     @Test(arguments: UInt64(1)...20)
     func everyOpenGetsAGenerationOfItsOwn(seed: UInt64) throws {
