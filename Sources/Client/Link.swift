@@ -52,6 +52,9 @@ final class Link: CompletionSink {
         request.minimumMounts = max(request.minimumMounts, minimumMounts)
     }
 
+    /// A store that was mounted fewer times is an old copy.
+    var minimumMounts: UInt64 { request.minimumMounts }
+
     /// Nothing under way, and nothing that would change that.
     var isDrained: Bool { stream == nil && !isReconnecting }
 

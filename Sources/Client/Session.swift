@@ -53,16 +53,7 @@ struct Session {
         _ connection: ControlConnection, _ request: SessionRequest, _ deadline: Instant
     ) async throws(Failure) -> Session {
         let peer = connection.peer
-        guard request.store == .zero || request.store == peer.store else {
-            throw Failure(.wrongStore, "\(request.endpoint) serves store \(peer.store), not \(request.store)")
-        }
-        guard peer.mountCounter >= request.minimumMounts else {
-            throw Failure(
-                .wrongStore,
-                "store \(peer.store) at \(request.endpoint) says that it was mounted \(peer.mountCounter) times, and has been at "
-                    + "\(request.minimumMounts): "
-                    + "it is an old copy of the disk")
-        }
+        try peer.check(request.store, minimumMounts: request.minimumMounts, at: request.endpoint)
         var header = FrameHeader(.open)
         header.session = request.session
         header.generation = request.generation
@@ -116,6 +107,21 @@ struct Session {
         }
         guard object.chunkCount <= UInt64(UInt32.max) else {
             throw Failure(.unsupported, "'\(object.name)' has \(object.chunkCount) chunks; at most \(UInt32.max) are supported")
+        }
+    }
+}
+
+extension Hello {
+    /// That an OST serves this store (zero: any), from its newest disk as far as is known.
+    func check(_ wanted: Identifier, minimumMounts: UInt64, at endpoint: Endpoint) throws(Failure) {
+        guard wanted == .zero || wanted == store else {
+            throw Failure(.wrongStore, "\(endpoint) serves store \(store), not \(wanted)")
+        }
+        guard mountCounter >= minimumMounts else {
+            throw Failure(
+                .wrongStore,
+                "store \(store) at \(endpoint) says that it was mounted \(mountCounter) times, and has been at \(minimumMounts): it is an "
+                    + "old copy of the disk")
         }
     }
 }

@@ -76,7 +76,9 @@ extension Volume {
             case .filling: state = .filling
             }
             // One for which there is no peer any more cannot be used before the volume is opened anew.
-            guard let known = peer(map.osts[entry.ost].store) else { return members.append(.nobody) }
+            guard let known = peer(map.osts[entry.ost].store) else {
+                return members.append(MemberTable.Member(peer: 0, state: .stale, number: UInt16(number)))
+            }
             members.append(MemberTable.Member(peer: known, state: state, incarnation: entry.incarnation, number: UInt16(number)))
         }
         for placement in 0..<map.placementCount {

@@ -162,7 +162,7 @@ extension Volume {
         guard let mdt else { return 0 }
         let store = stores[peer]
         resyncs[peer] = Resync(.listing, since: world.now, copiedBefore: resyncedBytes)
-        let target = try await Inquiry.open(self, links[peer].endpoints, store)
+        let target = try await Inquiry.open(self, peer)
         defer { target.close() }
         let mark = try await target.mark()
         let early = mutated(.listsBeforeFilling) ? try await changedPages(peer, target, above: mark) : nil
@@ -236,7 +236,7 @@ extension Volume {
         try await add(of: target)
         var asked = Set<Identifier>()
         for other in stores.indices where other != peer && engine.isAttached(other) {
-            let source = try await Inquiry.open(self, links[other].endpoints, stores[other])
+            let source = try await Inquiry.open(self, other)
             defer { source.close() }
             try await add(of: source)
             asked.insert(stores[other])
@@ -257,7 +257,7 @@ extension Volume {
         var sources = [Inquiry?](repeating: nil, count: stores.count)
         defer { for source in sources { source?.close() } }
         for other in stores.indices where other != peer && engine.isReady(other) && map.hasMemberInSync(on: stores[other]) {
-            sources[other] = try await Inquiry.open(self, links[other].endpoints, stores[other])
+            sources[other] = try await Inquiry.open(self, other)
         }
         for key in pages.sorted() {
             if isShutDown || engine.isDead { throw Failure(.closed) }
@@ -381,11 +381,12 @@ private final class Inquiry {
     private let connection: ControlConnection
     private let opened: FrameHeader
 
-    static func open(_ volume: Volume, _ endpoints: [Endpoint], _ store: Identifier) async throws(Failure) -> Inquiry {
+    static func open(_ volume: Volume, _ peer: Int) async throws(Failure) -> Inquiry {
+        let (link, store) = (volume.links[peer], volume.stores[peer])
         var last = Failure(.unreachable, "nobody knows where store \(store) is served")
-        for endpoint in endpoints {
+        for endpoint in link.endpoints {
             do throws(Failure) {
-                return try await open(volume, endpoint, store)
+                return try await open(volume, endpoint, store, link.minimumMounts)
             } catch {
                 last = error
             }
@@ -393,15 +394,15 @@ private final class Inquiry {
         throw last
     }
 
-    private static func open(_ volume: Volume, _ endpoint: Endpoint, _ store: Identifier) async throws(Failure) -> Inquiry {
+    private static func open(
+        _ volume: Volume, _ endpoint: Endpoint, _ store: Identifier, _ minimumMounts: UInt64
+    ) async throws(Failure) -> Inquiry {
         let world = volume.world
         let deadline = world.now + .seconds(5)
         let connection = try await ControlConnection.open(
             world, endpoint, cluster: volume.mdt?.cluster ?? .zero, incarnation: volume.map?.incarnation ?? 0, deadline: deadline)
         do throws(Failure) {
-            guard connection.peer.store == store else {
-                throw Failure(.wrongStore, "\(endpoint) serves store \(connection.peer.store), not \(store)")
-            }
+            try connection.peer.check(store, minimumMounts: minimumMounts, at: endpoint)
             var header = FrameHeader(.open)
             header.session = 1
             header.generation = volume.engine.generation

@@ -30,8 +30,9 @@ public struct MemberTable: Hashable, Sendable {
             self.number = number
         }
 
-        /// A seat that nobody has.
-        public static let nobody = Member(peer: 0, state: .stale)
+        /// A seat that nobody has, since no member of its row moves.
+        public static let nobody = Member(peer: 0, state: .stale, number: noNumber)
+        static let noNumber = UInt16.max - 1
 
         /// Whether it takes part in writes and flushes.
         @inlinable
@@ -107,6 +108,18 @@ public struct MemberTable: Hashable, Sendable {
         (0..<placementCount).contains { placement in
             let row = members[placement * membersPerPlacement..<(placement + 1) * membersPerPlacement]
             return row.contains { $0.peer == peer && $0.state == .filling } && row.contains { $0.peer == other && $0.takesWrites }
+        }
+    }
+
+    /// Whether some member is not in sync. One that moves has a second seat, which says nothing of that as long as it is in sync in its
+    /// first.
+    var isAnyoneMissing: Bool {
+        (0..<placementCount).contains { placement in
+            let row = members[placement * membersPerPlacement..<(placement + 1) * membersPerPlacement]
+            return row.contains { seat in
+                seat.state != .inSync && seat.number != Member.noNumber
+                    && !row.contains { $0.number == seat.number && $0.state == .inSync }
+            }
         }
     }
 

@@ -104,8 +104,10 @@ public struct VolumeEngine: ~Copyable {
     public var isDead: Bool { deadStatus != .ok }
     /// A member does not have everything, or a peer that is needed is not there.
     public var isDegraded: Bool {
-        if table.members.contains(where: { $0.state != .inSync }) { return true }
-        for peer in 0..<peers.count where peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase != .attached { return true }
+        if table.isAnyoneMissing { return true }
+        for peer in 0..<peers.count where peers.at(peer).pointee.phase != .attached {
+            if table.members.contains(where: { $0.peer == peer && $0.state == .inSync }) { return true }
+        }
         return false
     }
     /// Operations that keep their blocks locked since these cannot be made equal on all members.

@@ -296,6 +296,7 @@ final class OST {
     private(set) var store = Identifier.zero
     private var isMade: Bool
     private(set) var isRunning = false
+    private var path = "/d"
     var address: Endpoint { .tcp(host: host.name, port: 7710) }
 
     let cluster: Identifier
@@ -317,12 +318,12 @@ final class OST {
         let world = world
         server = try bench.run(world) { [self] () throws(Failure) in
             let operations = Operations(world)
-            let disk = try world.openDisk("/d", .readWrite)
-            if isFirst { try await StoreFile.initialize(operations, disk: disk, path: "/d", cluster: cluster) }
-            let store = try await StoreFile.load(operations, disk: disk, path: "/d")
+            let disk = try world.openDisk(path, .readWrite)
+            if isFirst { try await StoreFile.initialize(operations, disk: disk, path: path, cluster: cluster) }
+            let store = try await StoreFile.load(operations, disk: disk, path: path)
             self.store = store.store
-            let server = try OSTServer(world: world, disk: disk, store: store, configuration: .small) { () throws(Failure) in
-                try await StoreFile.load(operations, disk: disk, path: "/d", afterFailure: true)
+            let server = try OSTServer(world: world, disk: disk, store: store, configuration: .small) { [path] () throws(Failure) in
+                try await StoreFile.load(operations, disk: disk, path: path, afterFailure: true)
             }
             try server.listen(on: address)
             return server
@@ -370,6 +371,12 @@ final class OST {
             return true
         }
         return false
+    }
+
+    /// Puts an earlier copy in the place of its disk; for while it does not run.
+    func putBack(_ copy: Media) {
+        path = "/old"
+        host.addDisk(path, media: copy)
     }
 
     /// `silent`: with the power of its machine.

@@ -154,6 +154,33 @@ import Wire
 
     @Test func whatAFillHasBroughtSurvivesItsMembersPower() throws { #expect(try whatAFillHasBroughtIsThere()) }
 
+    /// It is not asked what it lacks, and not filled: what a newer one has it would lack for ever.
+    @Test func anOldCopyOfADiskIsNotFilled() throws {
+        let run = try VolumeRun(seed: 29)
+        let (id, ost) = (try run.map().object.id, run.bench.osts[1])
+        try run.open()
+        for block in 0..<8 { run.submit(.write, block * 16, 1) }
+        try run.drain()
+        ost.kill()
+        let copy = try #require(ost.host.disk("/d")).media.clone()
+        for _ in 0..<2 {
+            try ost.start()
+            try run.bench.waitUntil("it has registered") { ost.isRegistered }
+            try run.waitForHealth(writes: false)
+            run.bench.universe.run(for: .seconds(6))
+            ost.kill()
+        }
+        for block in 0..<8 { run.submit(.write, block * 16, 1) }
+        try run.drain()
+        ost.putBack(copy)
+        try ost.start()
+        for _ in 0..<100 {
+            run.bench.universe.run(for: .milliseconds(100))
+            #expect(!run.states(id).contains(.filling))
+        }
+        #expect(run.bench.logs.contains { $0.contains("cannot be brought up to date yet") && $0.contains("an old copy of the disk") })
+    }
+
     #if MUTANTS
         @Test func theScenesEndOtherwiseWithoutTheirRules() throws {
             defer { Mutant.active = nil }

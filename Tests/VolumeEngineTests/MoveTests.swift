@@ -23,6 +23,25 @@ import Wire
     /// Parts that the new one was sent writes of.
     private func parts(_ rig: ReplicaRig) -> Set<PartAddress> { Set(rig.osts[3].seen.filter { $0.opcode == .write }.map(\.part)) }
 
+    /// It has as many members in sync as it should, and all of them are there.
+    @Test func aVolumeIsNotDegradedWhileAMemberMerelyMoves() throws {
+        let rig = ReplicaRig()
+        begin(rig, .stale)
+        try rig.run()
+        #expect(!rig.isDegraded)
+        rig.restore(3, .filling)
+        #expect(!rig.isDegraded, "nobody is there at its new place yet")
+        try rig.run()
+        rig.detach(0)
+        #expect(rig.isDegraded)
+        rig.attach(0)
+        try rig.run()
+        #expect(!rig.isDegraded)
+        rig.exclude(1)
+        try rig.run()
+        #expect(rig.isDegraded, "another one is not in sync")
+    }
+
     @Test func writesGoToTheOldPlaceAndToTheNewOne() throws {
         let rig = ReplicaRig()
         begin(rig, .filling)
