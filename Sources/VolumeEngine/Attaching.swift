@@ -194,8 +194,11 @@ extension VolumeEngine {
     /// The peer came back under another boot identity. One with which others can go on is excluded, for it may lack what it
     /// acknowledged; else that is lost.
     private mutating func lostPower(_ peer: Int) {
-        // Excluded while it was away: nobody counts on it.
-        if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
+        // Excluded while it was away: nobody counts on it. Until that map holds it is not read either.
+        if rows.width > 1, !(tableNext ?? table).isUsed(peer) {
+            peers.at(peer).pointee.isLacking = peers.at(peer).pointee.durability.isBehind
+            return
+        }
         if rows.width > 1, isWritable {
             guard peers.at(peer).pointee.durability.isBehind else {
                 marks.hit(.powerLostWithNothingAtRisk)
@@ -216,8 +219,11 @@ extension VolumeEngine {
     /// The peer lacks what it had for good: its disk is an old copy, or has lost a piece of its log. Where nobody else has that, nothing is
     /// read from it or written to it before the newest disk is back.
     private mutating func rolledBack(_ peer: Int) {
-        // Excluded while it was away: nobody counts on it.
-        if rows.width > 1, !(tableNext ?? table).isUsed(peer) { return }
+        // Excluded while it was away.
+        if rows.width > 1, !(tableNext ?? table).isUsed(peer) {
+            peers.at(peer).pointee.isLacking = true
+            return
+        }
         marks.hit(.rolledBack)
         if rows.width > 1, isWritable, (tableNext ?? table).couldDo(without: peer, { _ in true }) { return taint(peer) }
         reset(peer, .rolledBack)

@@ -197,13 +197,19 @@ extension VolumeEngine {
         return best
     }
 
-    /// Whether others have what the peer has lost, and the map that excludes it there does not hold yet.
+    /// Whether others have what the peer has lost, and the map that comes does not hold yet: the one that excludes it there, or that has it
+    /// count there in the place of one that did not lose the same.
     private func mayLack(_ peer: Int, _ member: Int) -> Bool {
         if peers.at(peer).pointee.isTainted { return true }
         guard peers.at(peer).pointee.isLacking, let tableNext else { return false }
         let first = member / rows.width * tableNext.membersPerPlacement
-        let row = tableNext.members[first..<first + tableNext.membersPerPlacement]
-        return !row.contains { $0.peer == peer && $0.state == .inSync }
+        let next = tableNext.members[first..<first + tableNext.membersPerPlacement]
+        guard next.contains(where: { $0.peer == peer && $0.state == .inSync }) else { return true }
+        let row = member / rows.width * rows.width
+        return (row..<row + rows.width).contains { index in
+            let other = rows.members[index]
+            return other.state == .inSync && !next.contains { $0.peer == other.peer && $0.state == .inSync }
+        }
     }
 
     /// Whether every member was heard of late, filling ones included: one may have become the only one in sync since. A writer that is cut

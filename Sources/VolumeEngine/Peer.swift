@@ -95,8 +95,8 @@ struct Peer: ~Copyable {
     var isWanted = false
     /// What it acknowledged it may have lost: it must not be used again before it was excluded.
     var isTainted = false
-    /// It has lost something and goes on, as the last one wherever the map that comes has it in sync. The map that holds has it in sync
-    /// elsewhere, too.
+    /// It has lost something and goes on until the map that comes holds: as the last one wherever that has it in sync, or nowhere. The map
+    /// that holds has it in sync elsewhere, too.
     var isLacking = false
     /// It lacks what a loss of power cannot have taken: nobody who has that is given up for it.
     var isRolledBack = false

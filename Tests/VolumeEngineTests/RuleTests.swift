@@ -173,6 +173,69 @@ import Wire
 
     @Test func norBeforeTheMapHoldsThatExcludesIt() throws { #expect(try nothingIsReadBesideALossBeforeTheMapHolds()) }
 
+    /// It is excluded while it is away, and comes back before that map holds; what it lacks is on the other one only.
+    private func nothingIsReadFromOneThatComesBackExcluded() throws -> Bool {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        rig.detach(1)
+        rig.isDown = [true, true]
+        rig.submit(.write, UInt64(block), block, value: 7)
+        for _ in 0..<6 { rig.tick(after: .milliseconds(100)) }
+        #expect(rig.exclusions == [1])
+        rig.exclude(rig.exclusions.removeFirst())
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        (rig.osts[1].blocks, rig.osts[1].versions) = ([:], [:])
+        rig.isDown[1] = false
+        #expect(rig.wantsConnection(1))
+        rig.attach(1)
+        let read = rig.submit(.read, 0, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[0] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.excluded == [1])
+        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 6 }
+    }
+
+    @Test func norFromOneThatIsExcludedAndComesBackBeforeTheMapHolds() throws { #expect(try nothingIsReadFromOneThatComesBackExcluded()) }
+
+    /// Both lost power. The first, which has everything all the same, is taken for the truth; but the server, which was asked before,
+    /// excludes it, and so the other one is.
+    private func nothingIsReadOfOneThatGoes() throws -> Bool {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        (rig.osts[1].blocks, rig.osts[1].versions) = ([:], [:])
+        for peer in 0..<2 {
+            rig.detach(peer)
+            rig.boots[peer] = Identifier(high: 2, low: UInt64(peer))
+            rig.osts[peer].losePower()
+            rig.attach(peer)
+            rig.detach(peer)
+            rig.tick(after: .milliseconds(1))
+        }
+        #expect(rig.exclusions == [0, 1])
+        rig.exclusions = []
+        rig.engine.exclusionRefused(0)
+        rig.after()
+        #expect(rig.wantsConnection(0) && !rig.wantsConnection(1))
+        rig.attach(0)
+        rig.isDown[1] = true
+        rig.exclude(0)
+        #expect(rig.wantsConnection(1))
+        let read = rig.submit(.read, 0, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[1] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.excluded == [0])
+        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 0 }
+    }
+
+    @Test func norOfOneWhoseLossIsNotTheTruthAnyMore() throws { #expect(try nothingIsReadOfOneThatGoes()) }
+
     /// It was acknowledged to nobody, so nobody missed it; the other member, which never had it, does not count any more.
     private func whatOnlyOneHadTakenIsSentAgain() throws -> Bool {
         let rig = ReplicaRig(peers: 2)
@@ -283,7 +346,9 @@ import Wire
             case .forgetsWhatOneTook: try whatOnlyOneHadTakenIsSentAgain()
             case .resyncsFromStale: try fillsReadMembersInSync()
             case .settlesLossAtTheEndOfAFill: try aLossAtTheEndOfAFillIsNotBelieved()
-            case .readsBesideLoss: try nothingIsReadBesideALoss() || nothingIsReadBesideALossBeforeTheMapHolds()
+            case .readsBesideLoss:
+                try nothingIsReadBesideALoss() || nothingIsReadBesideALossBeforeTheMapHolds() || nothingIsReadFromOneThatComesBackExcluded()
+                    || nothingIsReadOfOneThatGoes()
             case _: true
             }
         }
