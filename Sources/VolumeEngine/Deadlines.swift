@@ -43,7 +43,8 @@ extension VolumeEngine {
         while index != SlotList.none {
             let next = operations.active.next(after: index)
             let slot = operations.at(index)
-            if slot.pointee.status == .ok {
+            // One of its parts may have failed, and the answer to another one be late: it ends with what the first has said.
+            if slot.pointee.status == .ok || !slot.pointee.isReported && !slot.pointee.isGivenUp {
                 if isLate, now >= slot.pointee.deadline { slot.pointee.deadline = now + VolumeEngine.lateClock }
                 if now >= slot.pointee.deadline {
                     fail(operation: index, slot.pointee.setback == .ok ? .deadlineExceeded : slot.pointee.setback)
@@ -67,6 +68,7 @@ extension VolumeEngine {
             finish(index)
             return
         }
+        slot.pointee.isGivenUp = true
         // The last part ends the operation; after that its slot is not ours to look at.
         var remaining = slot.pointee.parts
         var part = 0

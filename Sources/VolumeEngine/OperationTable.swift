@@ -43,6 +43,8 @@ struct OperationSlot {
     var edgesToRead: UInt8 = 0
     /// The first error, which is the result.
     var status = Status.ok
+    /// Nothing of it is waited for any more that can be given up.
+    var isGivenUp = false
     /// Why it was sent again; a better answer than "too late" when it never succeeds.
     var setback = Status.ok
     var tag = Operation.Tag(0, 0)

@@ -186,6 +186,7 @@ public struct VolumeEngine: ~Copyable {
         slot.pointee.hasTailEdge = false
         slot.pointee.edgesToRead = 0
         slot.pointee.status = .ok
+        slot.pointee.isGivenUp = false
         slot.pointee.setback = .ok
         slot.pointee.tag = operation.tag
         slot.pointee.began = now

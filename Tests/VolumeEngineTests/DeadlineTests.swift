@@ -67,6 +67,27 @@ import Wire
         #expect(rig.marks.contains(.ghostSettled))
     }
 
+    /// The second of its parts is never answered: that the first was refused does not let the user wait for it.
+    @Test func anOperationOfWhichAPartHasFailedEndsAtItsDeadlineToo() throws {
+        let rig = Rig()
+        let bytes = Limits.frameBytesMax + 4096
+        rig.ost.refusals[.write] = [.noSpace]
+        let write = rig.submit(.write, 0, bytes, data: pattern(bytes), deadline: .seconds(1))
+        while try rig.carryOut() {}
+        #expect(rig.ost.pending.count == 2)
+        rig.ost.execute(0)
+        while rig.carryIn() {}
+        #expect(rig.completions.isEmpty)
+        for _ in 0..<10 { rig.tick(after: .milliseconds(100)) }
+        #expect(rig.completions == [write.tag: .noSpace] && rig.resets == [.deadline])
+        rig.tick(after: .milliseconds(100))
+        #expect(rig.resets == [.deadline])
+        rig.detach()
+        rig.attach()
+        try rig.run()
+        #expect(rig.activeCount == 0)
+    }
+
     @Test func aWriteStillInTheSendQueueIsPinned() throws {
         let rig = Rig()
         let write = rig.submit(.write, 0, 64 << 10, data: pattern(64 << 10), deadline: .seconds(1))
