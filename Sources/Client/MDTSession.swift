@@ -99,7 +99,12 @@ final class MDTSession {
         }
         let own = try await servers.connect(deadline)
         defer { own.close() }
-        return try VolumeMap(decoding: try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
+        do throws(Failure) {
+            return try VolumeMap(decoding: try await own.exchange(FrameHeader(.volumeReplace), request.encoded, deadline: deadline).1)
+        } catch {
+            heed(error)
+            throw error
+        }
     }
 
     /// Ends the writer's session, if the server can be told within the time, and the connection. `isSettled`: no writer up to this one
@@ -154,8 +159,15 @@ final class MDTSession {
         } catch {
             // A server that is silent may be dead with its machine.
             if error.status == .deadlineExceeded { servers.passOver() }
+            heed(error)
             throw error
         }
+    }
+
+    /// Whatever it has asked: a writer that hears that there is a newer one is none any more, also while no OST knows of that. Who has
+    /// opened the volume may have died before it got to them, and this writer could go on, but never bring a member up to date again.
+    private func heed(_ failure: Failure) {
+        if failure.status == .fenced, generation > 0 { onFenced?() }
     }
 
     private func connected(_ deadline: Instant) async throws(Failure) -> ControlConnection {
@@ -188,12 +200,7 @@ final class MDTSession {
         var header = FrameHeader(.volumeOpen)
         header.generation = generation
         let request = VolumeOpenRequest(name: name, flags: .write)
-        do throws(Failure) {
-            _ = try await connection.exchange(header, request.encoded, deadline: deadline)
-        } catch {
-            if error.status == .fenced { onFenced?() }
-            throw error
-        }
+        _ = try await connection.exchange(header, request.encoded, deadline: deadline)
     }
 
     private func keepAlive() async {

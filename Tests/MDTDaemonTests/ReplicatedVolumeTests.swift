@@ -41,6 +41,24 @@ import Wire
         try run.bench.run(other) { await second.close() }
     }
 
+    /// Whoever has opened the volume since died before it could fence an OST. The first writer could go on, and never bring a member up to
+    /// date again.
+    @Test func aWriterThatOnlyTheServerKnowsAsReplacedHearsItWithItsNextQuestion() throws {
+        let run = try VolumeRun(seed: 24)
+        try run.open()
+        run.bench.osts[1].kill()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        let other = try run.bench.connect()
+        #expect(try other.open("vm1", [.write, .force], nonce: 99).object.generation == 2)
+        other.close()
+        run.submit(.write, 0, 1)
+        try run.drain()
+        #expect(run.failures() == [] && run.volume?.isDead == false, "no OST knows of it")
+        try run.bench.osts[1].start()
+        try run.bench.waitUntil("the writer hears of it", seconds: 30) { run.volume?.isDead == true }
+    }
+
     /// Without it writes go on within a second, and the metadata server knows.
     @Test func aKilledOSTCostsLessThanASecond() throws {
         let run = try VolumeRun(seed: 3)
