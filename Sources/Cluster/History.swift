@@ -305,6 +305,21 @@ final class History {
         tell("a flush has told of a loss")
     }
 
+    /// These are damaged on the only copy that is known to have all of them: the others, whose power was lost, may lack what is not stable,
+    /// and are what is left.
+    func damaged(firstSector: Int, sectors: Int) {
+        let range = firstSector..<min(firstSector + sectors, floor.count)
+        for sector in range { floor[sector] = stable[sector] }
+        for tag in readings.keys {
+            guard var reading = readings[tag] else { continue }
+            for index in reading.floors.indices where range.contains(reading.firstSector + index) {
+                reading.floors[index] = min(reading.floors[index], stable[reading.firstSector + index])
+            }
+            readings[tag] = reading
+        }
+        if let watched, range.contains(watched) { tell("the only whole copy is damaged") }
+    }
+
     /// What is not stable may be gone.
     func losePower() {
         losses += 1

@@ -33,6 +33,33 @@ import Testing
         #expect(read(4, since: before) == 1, "garbage")
     }
 
+    /// A block on the only whole copy is damaged: of that one, what was not flushed may be gone, and of no other.
+    @Test func damageOnTheOnlyWholeCopyTakesBackWhatWasNotFlushed() {
+        let history = History(name: "v", bytesMax: 1 << 20)
+        history.opened(by: 1)
+        func write(flushed isFlushed: Bool) -> UInt32 {
+            let write = history.beginWrite(client: 1, firstSector: 0, sectors: 16, isZero: false, isDurable: false)
+            history.endWrite(write, acknowledged: true)
+            if isFlushed { history.endFlush(history.beginFlush(client: 1)) }
+            return write
+        }
+        let old = write(flushed: true)
+        _ = write(flushed: false)
+        let memory = Memory(bytes: Block.sectorBytes)
+        func read(_ sector: Int, _ write: UInt32) -> Int {
+            let known = history.problems.count
+            if write == 0 { memory.bytes.initializeMemory(as: UInt8.self, repeating: 0) }
+            if write > 0 { SectorPattern.fill(memory.base, firstSector: sector, sectors: 1, write: write) }
+            history.beginRead(1, client: 1, firstSector: sector, sectors: 1)
+            history.endRead(1, memory.base)
+            return history.problems.count - known
+        }
+        #expect(read(3, old) == 1)
+        history.damaged(firstSector: 8, sectors: 8)
+        #expect(read(7, old) == 1 && read(8, old) == 0)
+        #expect(read(9, 0) == 1, "what was flushed stays")
+    }
+
     /// Client 1 has written the sector, and client 2 has opened the volume and written it again; then client 1 flushes, and the power goes.
     /// How many problems there are when the sector reads as `write` says.
     private func problems(lingering: Bool, flushes: Bool, reads write: (_ first: UInt32, _ second: UInt32) -> UInt32) -> Int {

@@ -96,6 +96,14 @@ struct Losses: CustomStringConvertible {
         }
     }
 
+    /// Whether every other member in sync of a chunk's placement may lack something: what is damaged here nobody else has for certain.
+    func isOnlyComplete(_ store: Identifier, chunk: UInt64) -> Bool {
+        guard !members.isEmpty else { return false }
+        let first = Int(chunk % UInt64(members.count / membersPerPlacement)) * membersPerPlacement
+        let others = members[first..<first + membersPerPlacement].filter { $0.store != store && $0.state == .inSync }
+        return !others.isEmpty && others.allSatisfy { $0.lostAt != nil }
+    }
+
     /// What only one member has left may be damaged there.
     mutating func noteDamage() { wasDegraded = true }
 

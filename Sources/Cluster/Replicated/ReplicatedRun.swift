@@ -232,6 +232,14 @@ public final class ReplicatedRun: ClusterRun {
         if isFatal { history.losePower() }
     }
 
+    /// A block of the volume: two faults at once take back what was not flushed, where each of the copies has met one.
+    private func damaged(_ machine: Machine, _ fields: [LogField]) {
+        guard let store = machine.store, let offset = fields.first(where: { $0.name == "offset" }).flatMap({ UInt64($0.value) }),
+            losses.isOnlyComplete(store, chunk: offset / options.chunkBytes)
+        else { return }
+        history.damaged(firstSector: Int(offset) / Block.sectorBytes, sectors: Block.bytes / Block.sectorBytes)
+    }
+
     override var stallsClients: Bool { plan.happenings.contains(.takeOver) }
 
     override func flushed(began: Instant) { losses.flushed(began: began) }
@@ -252,6 +260,7 @@ public final class ReplicatedRun: ClusterRun {
                 lost(machine)
             }
             if message.hasPrefix("the store is back") { machine.hasFailed = false }
+            if message.hasPrefix("a stored block is damaged") { damaged(machine, fields) }
         }
         guard level == .error else { return }
         let expected =
