@@ -68,10 +68,11 @@ extension Volume {
                         LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail),
                         LogField("bytes", resyncedBytes - before),
                     ])
-                notHealedBefore[peer] = world.now + Volume.healBackoff
+                // Writes of the user wait a moment for every attempt that ends so.
+                notHealedBefore[peer] = world.now + (engine.isFull(peer) ? Volume.moveBackoff : Volume.healBackoff)
                 resyncs[peer] = Resync(.waiting, since: world.now, copiedBefore: resyncedBytes, trouble: error.detail)
                 // No space there, or no object: whoever was to make it knows that no more.
-                if error.status == .noSpace || error.status == .notFound, isMove {
+                if error.status == .noSpace || error.status == .notFound || engine.isFull(peer), isMove {
                     refusedUntil[peer] = world.now + Volume.refusalTime
                     await moveMembersLater()
                 }
@@ -167,6 +168,7 @@ extension Volume {
         let mark = try await target.mark()
         let early = mutated(.listsBeforeFilling) ? try await changedPages(peer, target, above: mark) : nil
         if early != nil { await operations.sleep(.milliseconds(100)) }
+        engine.fillBegins(peer)
         let (map, kept) = try await mdt.fill(store, base: mark, deadline: world.now + Volume.askDeadline)
         let base = mutated(.forgetsFillBase) ? mark : kept
         let losses = engine.losses

@@ -96,8 +96,15 @@ extension VolumeEngine {
 
     /// Whether the owner shall keep a connection to this peer.
     public func wantsConnection(_ peer: Int) -> Bool {
-        peers.at(peer).pointee.isUsed && !peers.at(peer).pointee.isTainted && !isDead && !isClosed
+        guard peers.at(peer).pointee.isUsed, !peers.at(peer).pointee.isTainted, !isDead, !isClosed else { return false }
+        return !peers.at(peer).pointee.isFull || !(tableNext ?? table).members.contains { $0.peer == peer && $0.state == .filling }
     }
+
+    /// The owner is about to ask the MDT to have this peer filled.
+    public mutating func fillBegins(_ peer: Int) { peers.at(peer).pointee.isFull = false }
+
+    /// Whether its last fill had to be given up for want of room.
+    public func isFull(_ peer: Int) -> Bool { peers.at(peer).pointee.isFull }
 
     /// The MDT has refused, for good as things are: somebody else would be needed.
     public mutating func exclusionRefused(_ peer: Int) {

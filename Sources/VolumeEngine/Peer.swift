@@ -100,6 +100,8 @@ struct Peer: ~Copyable {
     var isLacking = false
     /// It lacks what a loss of power cannot have taken: nobody who has that is given up for it.
     var isRolledBack = false
+    /// It had no room for a write of the user while it was being filled; until the next fill.
+    var isFull = false
     /// The owner was asked to exclude it.
     var isExclusionAsked = false
     /// A map number that must be on its stable media before anything goes on; 0 for none.

@@ -197,6 +197,11 @@ extension VolumeEngine {
             case .done, .reconnect, .expired, .fenced, .failed: break
             }
         }
+        if verdict == .failed, status == .noSpace, changesBlocks, isOnlyFilling(peer, request.pointee.part) {
+            // Those that count have room for it: this one is done without.
+            peers.at(peer).pointee.isFull = true
+            verdict = .reconnect
+        }
         switch verdict {
         case .done: succeeded(peer, index)
         case .again:
@@ -249,6 +254,14 @@ extension VolumeEngine {
             if isDamaged { marks.hit(.readDamaged) }
             refused(peer, index, isDamaged ? .damaged : status)
         }
+    }
+
+    /// Whether a peer is sent this part only because it is being filled, and not to fill it.
+    private mutating func isOnlyFilling(_ peer: Int, _ part: Int) -> Bool {
+        let operation = operations.at(parts.at(part).pointee.operation)
+        if hasFailed(parts.at(part).pointee.operation) || operation.pointee.onlyFills { return false }
+        let row = rows.range(ofChunk: parts.at(part).pointee.block >> chunkShift)
+        return row.contains { rows.members[$0].peer == peer && rows.members[$0].state == .filling }
     }
 
     /// Of several members one is excluded for what it says, and then the operation ends well: if that takes too long, too long is what the

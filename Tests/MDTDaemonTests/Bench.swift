@@ -224,8 +224,8 @@ final class MDTBench {
     }
 
     /// A host with an OST of its own, which is not waited for.
-    func addOST(cluster: Identifier = MDTBench.cluster, media: Media? = nil) throws -> OST {
-        let ost = try OST(self, osts.count, cluster: cluster, media: media)
+    func addOST(cluster: Identifier = MDTBench.cluster, media: Media? = nil, bytes: UInt64 = OST.bytes) throws -> OST {
+        let ost = try OST(self, osts.count, cluster: cluster, media: media, bytes: bytes)
         osts.append(ost)
         try ost.start()
         return ost
@@ -301,12 +301,16 @@ final class OST {
 
     let cluster: Identifier
 
-    init(_ bench: MDTBench, _ number: Int, cluster: Identifier = MDTBench.cluster, media: Media? = nil) throws {
+    static let bytes: UInt64 = 256 << 20
+
+    init(
+        _ bench: MDTBench, _ number: Int, cluster: Identifier = MDTBench.cluster, media: Media? = nil, bytes: UInt64 = OST.bytes
+    ) throws {
         self.bench = bench
         self.cluster = cluster
         self.number = number
         host = bench.universe.addHost("oss\(number)")
-        if let media { host.addDisk("/d", media: media) } else { host.addDisk("/d", bytes: 256 << 20) }
+        if let media { host.addDisk("/d", media: media) } else { host.addDisk("/d", bytes: bytes) }
         isMade = media != nil
         world = host.start("ost")
     }

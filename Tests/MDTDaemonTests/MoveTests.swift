@@ -186,6 +186,34 @@ import Wire
         for ost in run.bench.osts { #expect(try objects(run, on: ost) == (map.index(of: ost.store) == nil ? 0 : 1), "on \(ost.host.name)") }
     }
 
+    /// It looked as if there were room; what has come is given up, its user notices nothing, and the member goes to another one.
+    @Test func aMemberLeavesAnOSTThatTurnsOutToBeFull() throws {
+        let run = try VolumeRun(seed: 10, replicas: 3)
+        try run.open()
+        for start in stride(from: 0, to: VolumeRun.blocks, by: 32) { run.submit(.write, start, 32) }
+        run.submit(.flush, 0, 1)
+        try run.drain()
+        let full = try run.bench.addOST(bytes: 16 << 20)
+        try run.bench.waitUntil("the new OST has registered") { full.isRegistered }
+        let (id, leaving) = (try run.map().object.id, run.bench.osts[0])
+        try drain(run, leaving)
+        try run.bench.waitUntil("members move there") {
+            do { return try targets(run, id).contains(full.store) } catch { return true }
+        }
+        try run.bench.waitUntil("it is full", seconds: 120) {
+            run.bench.logs.contains { $0.contains("cannot be brought up to date yet") && $0.contains("\(full.store)") }
+        }
+        for block in 0..<64 { run.submit(.write, block * 64, 2) }
+        try run.drain()
+        #expect(run.failures() == [])
+        _ = try run.bench.addOST()
+        try wait(run, toLeave: leaving.store, seconds: 120)
+        #expect(try run.map().index(of: full.store) == nil)
+        #expect(try run.differences() == [])
+        try readAll(run)
+        try run.close()
+    }
+
     /// However it comes that the object is not there: the member goes elsewhere.
     @Test func anOSTWithoutTheObjectIsNotWaitedFor() throws {
         let run = try VolumeRun(seed: 9)

@@ -305,6 +305,28 @@ import Wire
         #expect(rig.excluded == [1] && rig.notices.contains(.powerLost))
     }
 
+    /// Whoever counts has room for it; that somebody has not who is only being filled is no reason to refuse a write.
+    @Test func aFillingMemberThatIsFullIsDoneWithout() throws {
+        let rig = ReplicaRig(peers: 2) { _, peer in peer == 1 ? .filling : .inSync }
+        rig.osts[1].refusals[.write] = [.noSpace]
+        let write = rig.submit(.write, 0, block, value: 6)
+        try rig.run()
+        #expect(rig.completions[write.tag] == nil && !rig.wantsConnection(1) && rig.engine.isFull(1))
+        for _ in 0..<4 {
+            rig.tick(after: .milliseconds(200))
+            try rig.run()
+        }
+        #expect(rig.completions[write.tag] == .ok && rig.excluded == [1] && rig.activeCount == 0)
+        // The fill itself says what it is refused for.
+        rig.engine.fillBegins(1)
+        rig.restore(1, .filling)
+        try rig.run()
+        rig.osts[1].refusals[.write] = [.noSpace]
+        let fill = rig.fill(block: 0)
+        try rig.run()
+        #expect(rig.completions[fill] == .noSpace && rig.isAttached(1))
+    }
+
     // What random seeds have found
 
     /// Reads of it would fail for ever on the member that is filled, for what happened between here and the source.
