@@ -214,6 +214,45 @@ import Wire
         try run.close()
     }
 
+    /// An OST is away that has the last copy of something. It is forgotten only by who says so, and then the volume cannot be written.
+    /// Should it be served again after all, everything is there.
+    @Test func whatIsLostWithAnOSTIsGivenUpOnlyWhenThatIsSaid() throws {
+        let run = try VolumeRun(seed: 11, spareAfter: .seconds(12))
+        let (bench, lost) = (run.bench, run.bench.osts[0])
+        try write(run)
+        // The placements of both have one copy then, on the first.
+        bench.osts[1].kill()
+        for block in 0..<VolumeRun.blocks / 16 { run.submit(.write, block * 16, 1) }
+        try run.drain()
+        lost.kill()
+        try bench.osts[1].start()
+        _ = try bench.addOST()
+        func forget(losingData: Bool) throws {
+            var header = FrameHeader(.ostRemove)
+            header.argument = losingData ? 1 : 0
+            let peer = try bench.connect()
+            defer { peer.close() }
+            try peer.exchange(header, OSTRemoveRequest(store: lost.store).encoded)
+        }
+        bench.universe.run(for: .seconds(61))
+        #expect { try forget(losingData: false) } throws: {
+            ($0 as? Failure)?.status == .busy && "\($0)".contains("last copy in sync of")
+        }
+        try forget(losingData: true)
+        #expect(
+            try bench.connect().ask(.ostList, OSTListRequest(), OSTListReply.self).osts.allSatisfy { $0.registration.store != lost.store })
+        #expect(try run.map().index(of: lost.store) != nil, "it still has what nobody else has")
+        run.crash()
+        #expect { try run.open() } throws: { ($0 as? Failure)?.status == .unavailable && "\($0)".contains("\(lost.store)") }
+        try lost.start()
+        try bench.waitUntil("it is taken as it was") { lost.isRegistered }
+        try run.open()
+        try run.waitForHealth(writes: false)
+        #expect(try run.differences() == [])
+        try readAll(run)
+        try run.close()
+    }
+
     /// However it comes that the object is not there: the member goes elsewhere.
     @Test func anOSTWithoutTheObjectIsNotWaitedFor() throws {
         let run = try VolumeRun(seed: 9)
