@@ -110,6 +110,8 @@ final class MDTSession {
     /// Ends the writer's session, if the server can be told within the time, and the connection. `isSettled`: no writer up to this one
     /// reads any more, whoever has left.
     func close(isSettled: Bool = false, deadline: Instant) async {
+        // Whoever closes the volume is past hearing that another one has it.
+        onFenced = nil
         if generation > 0, let connection, !connection.isBroken {
             if isSettled { await settle(number: .max, deadline: deadline) }
             let request = VolumeCloseRequest(id: id, generation: generation)

@@ -111,6 +111,19 @@ import Wire
         try run.close()
     }
 
+    /// Nobody but the server knows of the other one yet, and it hears of it with the last that it says.
+    @Test func aWriterThatWasReplacedClosesQuietly() throws {
+        let run = try VolumeRun(seed: 34)
+        try run.open()
+        let other = try run.bench.connect()
+        #expect(try other.open("vm1", [.write, .force], nonce: 7).object.generation == 2)
+        let volume = try #require(run.volume)
+        var notices: [VolumeNotice] = []
+        volume.onNotice = { notices.append($0) }
+        try run.close()
+        #expect(!notices.contains(.fenced) && !volume.isDead)
+    }
+
     #if MUTANTS
         @Test func theScenesEndOtherwiseWithoutTheirRules() throws {
             defer { Mutant.active = nil }
