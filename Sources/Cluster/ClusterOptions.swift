@@ -107,7 +107,7 @@ public struct ClusterOptions: Sendable {
     }
 
     private mutating func drawEvents(_ random: inout Random) {
-        eventPause = .milliseconds(random.between(300, 5_000))
+        eventPause = .milliseconds(random.between(300, 3_500))
         events.kill = random.coin()
         events.powerLoss = random.coin()
         events.stop = random.below(3 as UInt64) == 0

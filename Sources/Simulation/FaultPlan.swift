@@ -73,7 +73,7 @@ public struct FaultPlan: Hashable, Sendable {
         plan.partition = draw(10, 500)
         plan.partitionMax = .milliseconds(random.between(10, 20_000))
         plan.resetAfterPartition = draw(100_000, 900_000)
-        plan.connectLost = draw(10_000, 300_000)
+        plan.connectLost = draw(10_000, 400_000)
         plan.streamStall = draw(50, 2_000)
         plan.streamStallMax = .milliseconds(random.between(10, 15_000))
         plan.corruption = draw(10, 2_000)

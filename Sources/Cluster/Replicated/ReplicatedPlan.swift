@@ -42,6 +42,8 @@ public struct ReplicatedPlan: Sendable {
         plan.replicas = random.below(3 as UInt64) == 0 ? 3 : 2
         plan.osts = random.below(4 as UInt64) == 0 ? 4 : 3
         for happening in Happening.allCases where random.below(5 as UInt64) < 2 { plan.happenings.append(happening) }
+        // Much must come together for it, so mostly the machine is only killed when it is due.
+        if plan.happenings.contains(.loseDisk) { plan.happenings.append(.loseDisk) }
         // Somebody must be there to move to.
         if plan.happenings.contains(.drain), plan.osts == plan.replicas { plan.osts += 1 }
         if plan.happenings.contains(.loseDisk) || random.coin() { plan.spareAfter = .milliseconds(random.between(6_000, 20_000)) }
@@ -83,14 +85,14 @@ public struct ReplicatedPlan: Sendable {
         options.volumeBytesMax = options.volumeBytes
         options.chunkBytes = 64 << (10 + random.below(7 as UInt64))
         options.diskBytes = random.between(32, 64) << 20
-        options.eventPause = .milliseconds(random.between(150, 2_500))
+        options.eventPause = .milliseconds(random.between(150, 1_600))
         options.operationsMax = Int(random.between(200, 1_500))
         options.depth = 1 + random.below(32)
         options.operationBytesMax = min(options.operationBytesMax, 256 << 10)
         options.workTime = .milliseconds(random.between(6_000, 40_000))
         options.client.deadline = .seconds(30)
         // Each of many connections carries little.
-        let more = UInt32(random.between(1, 4))
+        let more = UInt32(random.between(1, 5))
         for field in [\FaultPlan.reset, \.clog, \.streamStall, \.corruption, \.stall, \.diskSlow] { options.faults[keyPath: field] *= more }
         options.client.slots = max(options.client.slots, 32)
         options.ost.connectionsMax = 32

@@ -56,7 +56,7 @@ extension ReplicatedRun {
             && !volume.strays.contains { there.contains($0.store) }
     }
 
-    private func isDrained(_ machine: Machine) -> Bool {
+    func isDrained(_ machine: Machine) -> Bool {
         guard let store = machine.store else { return false }
         do throws(Failure) { return try contents.ost(store)?.isDrained == true } catch {
             report("the catalogue: \(error.detail)")

@@ -58,7 +58,7 @@ extension ReplicatedRun {
         case .breakConnections:
             universe.breakConnections(machine.host, client)
             universe.breakConnections(client, machine.host)
-        case .loseDisk: loseDisk(machine)
+        case .loseDisk: if !loseDisk(machine), mayRestart(machine), !machine.hasFailed { killOST(machine) }
         case .drain: drain(universe.choices.below(machines.count))
         case .cut: cut(universe.choices.below(plan.serverCuts) == 0 ? mds : machine.host, client)
         case .split: split(machine)
@@ -109,9 +109,9 @@ extension ReplicatedRun {
     }
 
     /// Its process dies. Some seconds later, when whatever was under way has come to an end, the disk is gone as well, unless somebody else
-    /// would be missed then: two that are lost are more than two copies stand.
-    private func loseDisk(_ machine: Machine) {
-        guard disksLost < plan.disksLostMax, mayRestart(machine), !machine.hasFailed, canLose(machine) else { return }
+    /// would be missed then: two that are lost are more than two copies stand. False when that is so already.
+    private func loseDisk(_ machine: Machine) -> Bool {
+        guard disksLost < plan.disksLostMax, mayRestart(machine), !machine.hasFailed, canLose(machine) else { return false }
         note("\(machine.host.name) is killed, and may lose its disk")
         harvest()
         machine.process?.world.kill()
@@ -127,6 +127,7 @@ extension ReplicatedRun {
             }
             restart(machine, after: outage())
         }
+        return true
     }
 
     private func canLose(_ machine: Machine) -> Bool {
@@ -138,8 +139,10 @@ extension ReplicatedRun {
     private func drain(_ number: Int) {
         guard let process = mdt, let server = process.server, let store = machines[number].store else { return }
         let isDrained = !drained.contains(number)
-        // As many stay as there are copies, and as many as a disk that is lost needs.
-        if isDrained, machines.count - drained.count <= plan.replicas { return }
+        // As many stay as there are copies, and as many as a disk that is lost needs. A server that was killed may not have noted yet, or
+        // ever, that one stays.
+        let leaving = machines.indices.count { drained.contains($0) || self.isDrained(machines[$0]) }
+        if isDrained, machines.count - leaving <= plan.replicas { return }
         note("\(machines[number].host.name) is \(isDrained ? "to be emptied" : "not to be emptied any more")")
         if isDrained { drained.insert(number) } else { drained.remove(number) }
         process.world.spawn { [unowned self] in
