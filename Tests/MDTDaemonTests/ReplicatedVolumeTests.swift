@@ -279,7 +279,7 @@ final class VolumeRun {
 
     init(
         seed: UInt64, servers: Int = 1, managers: Int = 0, floor: Int = 1, belowFloor: BelowFloor = .wait, replicas: UInt16 = 2,
-        placements: Int = 0,
+        placements: Int = 0, bytes: UInt64 = UInt64(blocks * Block.bytes), chunkBytes: UInt64 = 64 << 10,
         spareAfter: Interval = Limits.spareAfterDefault
     ) throws {
         bench = try MDTBench(seed: seed, servers: servers, managers: managers, spareAfter: spareAfter)
@@ -287,10 +287,9 @@ final class VolumeRun {
         clientHost = bench.universe.addHost("compute")
         world = clientHost.start("writer")
         // Small chunks are small pages, so that a change that is overlooked is not found by chance beside another one.
-        let layout = Layout(chunkBytes: 64 << 10, dataMembers: replicas)
+        let layout = Layout(chunkBytes: chunkBytes, dataMembers: replicas)
         let request = VolumeCreateRequest(
-            name: "vm1", bytes: UInt64(VolumeRun.blocks * Block.bytes), layout: layout, floor: floor, placements: placements,
-            belowFloor: belowFloor)
+            name: "vm1", bytes: bytes, layout: layout, floor: floor, placements: placements, belowFloor: belowFloor)
         _ = try bench.connect().ask(.volumeCreate, request, VolumeMap.self)
     }
 
