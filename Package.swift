@@ -12,6 +12,8 @@ let strict: [SwiftSetting] = [
     // Engines live in the stored property of one shell object and are touched by one thread. The dynamic exclusivity check costs
     // more than the engine itself (docs/decisions/0003); debug builds, where the tests run, keep it.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+    // A test is mostly simulation, which takes twenty times as long where nothing is optimised.
+    .unsafeFlags(["-O"], .when(configuration: .debug)),
 ]
 
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {

@@ -63,15 +63,17 @@ struct ObjectTable: ~Copyable {
         state.pointee.volumeMap = map
     }
 
+    /// By address, and not by a coroutine that yields: optimised, but not as a whole module, a `_read` of this was seen to give away the
+    /// name of a record and let go of the rest of it before that was read.
     subscript(_ number: ObjectNumber) -> State {
-        _read {
-            guard let state = byNumber.find(number.raw) else { unreachable("object \(number.raw) does not exist") }
-            yield state.pointee
-        }
-        _modify {
-            guard let state = byNumber.find(number.raw) else { unreachable("object \(number.raw) does not exist") }
-            yield &state.pointee
-        }
+        unsafeAddress { UnsafePointer(found(number)) }
+        unsafeMutableAddress { found(number) }
+    }
+
+    @inline(__always)
+    private func found(_ number: ObjectNumber) -> UnsafeMutablePointer<State> {
+        guard let state = byNumber.find(number.raw) else { unreachable("object \(number.raw) does not exist") }
+        return state
     }
 
     func contains(_ number: ObjectNumber) -> Bool { byNumber.find(number.raw) != nil }

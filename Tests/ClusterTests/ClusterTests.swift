@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test func everyPromiseIsKept() {
-        #expect(firstProblem(1...30) { $0.shorten() }.0 == nil)
+        #expect(firstProblem(1...100) { $0.shorten() }.0 == nil)
     }
 
     /// The same with replicated volumes.
@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test func everyPromiseIsKeptByReplicatedVolumes() {
-        #expect(firstProblem(replicated: 1...16).0 == nil)
+        #expect(firstProblem(replicated: 1...64).0 == nil)
     }
 
     @Test func aSeedOfAReplicatedVolumeIsReplayedExactly() {

@@ -5,7 +5,8 @@ import Testing
 import VolumeEngine
 import Wire
 
-/// What an open after a crash and an exclusion cost does not grow with the volume: here it has 1 TiB, and as many placements as there can be.
+/// What an open after a crash and an exclusion cost does not grow with the volume: here it has 1 TiB, and as many placements as there can
+/// be.
 @Suite struct SizeTests {
     private static let chunkBytes: UInt64 = 4 << 20
     /// Chunks far from each other, on all placements.
