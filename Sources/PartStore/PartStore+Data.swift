@@ -179,9 +179,12 @@ extension PartStore {
         var count = 0
         for block in range {
             let key = BlockMap.Key(object: slot.object, part: target.part, page: UInt32(block) / UInt32(Block.perPage))
-            let isReplacing =
-                state.map.find(key).map { state.replacesDoubt(of: slot.object, $0, Int(block) % Block.perPage, target.version) } ?? false
-            if !isReplacing { count += 1 }
+            guard let page = state.map.find(key), let newest = state.doubts.newest(page, Int(block) % Block.perPage),
+                state.replacesDoubt(of: slot.object, newest, target.version)
+            else {
+                count += 1
+                continue
+            }
         }
         return count
     }
@@ -285,11 +288,12 @@ extension PartStore {
 
     /// Writes that waited for room go on, in their order, as far as there is some; those that make members equal before others.
     mutating func retryWaiting() {
+        if waiting.isEmpty, waitingRewrites.isEmpty { return }
         waitingRewrites = retried(waitingRewrites)
         if waitingRewrites.isEmpty { waiting = retried(waiting) }
         waitingRewrites = ended(waitingRewrites)
         waiting = ended(waiting)
-        if isAnyWaiting { barrier.isWanted = true }
+        if !waiting.isEmpty || !waitingRewrites.isEmpty { barrier.isWanted = true }
     }
 
     /// The queue without those for which there is room now.

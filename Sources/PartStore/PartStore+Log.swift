@@ -6,7 +6,7 @@ extension PartStore {
     mutating func continueLog() {
         guard !log.isWriting else { return }
         passDrains()
-        let isPressed = isAnyWaiting || state.doubts.count + admittedDoubts > doubtsMax / 2
+        let isPressed = !waiting.isEmpty || !waitingRewrites.isEmpty || state.doubts.count + admittedDoubts > doubtsMax / 2
         if !objectsWithMark.isEmpty, !toLog.isEmpty || isPressed || now >= barrier.marksDue || barrier.isHurried { logMarks() }
         if toLog.isEmpty, barrier.noteDue != .never, now >= barrier.noteDue || barrier.isHurried { logNote() }
         guard !toLog.isEmpty, !snapshotStallsLog else { return }

@@ -216,15 +216,13 @@ public struct PartStore: ~Copyable {
     public var wakeAt: Instant {
         if hasFailed { return .never }
         if state.needsSweep { return now }
-        let waits = min(waitEnd(waiting), waitEnd(waitingRewrites))
+        var waits = Instant.never
+        if !waiting.isEmpty { waits = slots[waiting.first].pointee.waitsUntil }
+        if !waitingRewrites.isEmpty { waits = min(waits, slots[waitingRewrites.first].pointee.waitsUntil) }
         // While a batch is on its way there is nothing to do for the log: its end calls.
         let logs = log.isWriting ? Instant.never : min(barrier.noteDue, objectsWithMark.isEmpty ? .never : barrier.marksDue)
         return min(barrier.due, waits, logs)
     }
-
-    var isAnyWaiting: Bool { !waiting.isEmpty || !waitingRewrites.isEmpty }
-
-    private func waitEnd(_ queue: SlotQueue) -> Instant { queue.isEmpty ? .never : slots[queue.first].pointee.waitsUntil }
 
     private func checkOrder() {
         invariant(

@@ -155,16 +155,18 @@ struct StoreState: ~Copyable {
     mutating func put(
         _ record: LogRecord, _ page: UInt32, _ block: Int, _ address: BlockMap.Address, _ check: UInt32, _ number: UInt64
     ) {
-        if map.page(page).pointee.doubts > 0, let newest = doubts.newest(page, block), newest.version >= record.version {
-            // Sent again after something newer: answered and dropped.
-            marks.hit(.olderDropped)
-            freed.push(address, record: number)
-            return
+        var isReplacing = false
+        if map.page(page).pointee.doubts > 0, let newest = doubts.newest(page, block) {
+            if newest.version >= record.version {
+                // Sent again after something newer: answered and dropped.
+                marks.hit(.olderDropped)
+                freed.push(address, record: number)
+                return
+            }
+            isReplacing = replacesDoubt(of: record.object, newest, record.version)
         }
         var old = map.set(page, block, address, check)
-        if map.page(page).pointee.doubts > 0, replacesDoubt(of: record.object, page, block, record.version),
-            let replaced = popDoubt(record.object, page, block, below: record.version)
-        {
+        if isReplacing, let replaced = popDoubt(record.object, page, block, below: record.version) {
             marks.hit(.orphanReplaced)
             freed.push(old.address, record: number)
             old = (replaced.oldAddress, replaced.oldCheck)
@@ -181,10 +183,8 @@ struct StoreState: ~Copyable {
     /// where an older one left something in doubt is what it has found to be the content of all replicas, so nobody asks for the content
     /// between the two any more. Without it every open that dies half way would leave one entry more, until none has room to write what
     /// would end the doubt. Members of an erasure code go back one write after the other, and need each.
-    func replacesDoubt(of object: ObjectNumber, _ page: UInt32, _ block: Int, _ version: Version) -> Bool {
-        guard objects[object].record.layout.kind == .replicas, !mutated(.keepsEveryOrphan) else { return false }
-        guard let newest = doubts.newest(page, block) else { return false }
-        return newest.version.generation < version.generation
+    func replacesDoubt(of object: ObjectNumber, _ newest: DoubtList.Entry, _ version: Version) -> Bool {
+        newest.version.generation < version.generation && objects[object].record.layout.kind == .replicas && !mutated(.keepsEveryOrphan)
     }
 
     mutating func addDoubt(_ entry: DoubtList.Entry) {
