@@ -146,20 +146,27 @@ class Process:
             log.seek(self.log_start)
             return log.read()
 
-    def wait_for_line(self, text, seconds=60):
-        def is_there():
-            if text in self.logged():
-                return True
-            if not self.is_running:
-                raise Broken(f"{self.name} ended before it said '{text}': {self.logged()[-600:]}")
-            return False
-        wait_until(f"{self.name} says '{text}'", is_there, seconds)
+    def wait_for_line(self, *texts, seconds=60):
+        """One of these; which of them came."""
+        wanted = " or ".join(f"'{text}'" for text in texts)
+        end = time.monotonic() + seconds
+        while True:
+            # In this order: what it says with its last breath counts.
+            runs, logged = self.is_running, self.logged()
+            for text in texts:
+                if text in logged:
+                    return text
+            if not runs:
+                raise Broken(f"{self.name} ended before it said {wanted}: {logged[-600:]}")
+            if time.monotonic() > end:
+                raise Broken(f"after {seconds:.0f} s {self.name} has still not said {wanted}: {logged[-600:]}")
+            time.sleep(0.05)
 
 
 class Daemon(Process):
     def start(self):
         self.spawn(*self.command)
-        self.wait_for_line("listening", 30)
+        self.wait_for_line("listening", seconds=30)
 
     def stop(self):
         self.signal(signal.SIGTERM)
@@ -252,7 +259,7 @@ class Writer(Process):
         super().__init__(lab, host, f"writer{lab.writers}")
         self.number, self.journal = lab.writers, os.path.join(lab.folder, f"writer{lab.writers}.journal")
         self.spawn(lab.writer_program, "run", lab.url, lab.history.path, self.journal, str(self.number), *options)
-        self.wait_for_line("works", 120)
+        self.wait_for_line("works", seconds=120)
 
     def pause(self):
         super().pause()
@@ -302,6 +309,11 @@ class History:
 
     def __getattr__(self, field):
         return self.word(8 * self.FIELDS.index(field))
+
+    @property
+    def ended(self):
+        """Reads and writes, well or not; flushes are not counted."""
+        return self.acknowledged + self.reads + self.errors + self.no_space
 
     def word(self, place, value=None):
         with open(self.path, "r+b") as file:
@@ -419,9 +431,22 @@ class Lab:
         """While the writer works; one that has ended by itself is a failure at once."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.writer and not self.writer.is_running:
-                raise Broken(f"{self.writer.name} has ended: {self.writer.logged()[-600:]}")
+            self.check_writer()
             time.sleep(min(0.1, max(0.0, end - time.monotonic())))
+
+    def work(self, count, seconds=60):
+        """Until so many more reads and writes of the writer have ended."""
+        end, before = time.monotonic() + seconds, self.history.ended
+        while (done := self.history.ended - before) < count:
+            self.check_writer()
+            if time.monotonic() > end:
+                raise Broken(f"in {seconds:.0f} s {done} of {count} operations of {self.writer.name} have ended: "
+                             f"{self.writer.logged()[-600:]}")
+            time.sleep(0.05)
+
+    def check_writer(self):
+        if self.writer and not self.writer.is_running:
+            raise Broken(f"{self.writer.name} has ended: {self.writer.logged()[-600:]}")
 
     def was_held_up(self, seconds):
         """So long a writer could do nothing, and that is no fault of the cluster."""
