@@ -74,7 +74,7 @@ let package = Package(
         module("Simulation", ["Base", "Environment", "CSimulation"]),
 
         // What users get.
-        module("Arguments", ["Base"]),
+        module("Arguments", ["Base", "CSystem"]),
         .executableTarget(
             name: "rawstor-ost",
             dependencies: [
@@ -91,7 +91,7 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor-mgs",
-            dependencies: ["Arguments", "Base", "CSystem", "Daemon", "Environment", "MGSDaemon", "Reactor"],
+            dependencies: ["Arguments", "Base", "Daemon", "Environment", "MGSDaemon", "Reactor"],
             swiftSettings: strict),
         .executableTarget(
             name: "rawstor",

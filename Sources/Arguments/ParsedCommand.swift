@@ -18,8 +18,9 @@ public struct ParsedCommand: Hashable, Sendable {
     public func value(_ option: String) -> String? { values[option]?.last }
     public func values(_ option: String) -> [String] { values[option] ?? [] }
 
-    /// `arguments` without the program's own name.
+    /// `arguments` without the program's own name. The only verb of a program that does one thing has no name, and is not written.
     public static func parse(_ arguments: [String], as syntax: CommandSyntax) throws(Failure) -> Outcome {
+        if let verb = syntax.verbs.first, verb.name.isEmpty { return try parse(arguments, verb, syntax) }
         guard let first = arguments.first else {
             throw Failure(.invalidArgument, "no command is given; '\(syntax.program) --help' lists them")
         }
@@ -30,12 +31,6 @@ public struct ParsedCommand: Hashable, Sendable {
         guard let (verb, used) = find(words, syntax) else { throw unknownVerb(words, syntax) }
         if first == "help" { return .help(syntax.help(for: verb)) }
         return try parse(Array(words.dropFirst(used)), verb, syntax)
-    }
-
-    /// Of a program that does one thing: its only verb has no name and is not written.
-    public static func parse(withoutVerb arguments: [String], as syntax: CommandSyntax) throws(Failure) -> Outcome {
-        guard let verb = syntax.verbs.first, verb.name.isEmpty else { unreachable("\(syntax.program) has verbs") }
-        return try parse(arguments, verb, syntax)
     }
 
     /// `help NOUN` and `NOUN --help`, where NOUN is the first word of several verbs.

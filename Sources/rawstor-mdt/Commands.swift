@@ -15,7 +15,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
     } catch {
-        complain(error.detail)
+        syntax.complain(error.detail)
         switch error.status {
         case .invalidArgument: return ExitStatus.usage
         case .damaged: return ExitStatus.damaged

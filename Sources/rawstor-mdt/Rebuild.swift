@@ -28,7 +28,7 @@ func rebuild(_ command: ParsedCommand) throws(Failure) -> Int32 {
     return try inWorld(quietly) { [endpoints, lost] reactor throws(Failure) in
         let scan = CatalogueScan(reactor, endpoints, cluster: cluster)
         let found = await scan.ask { ost in
-            if !isQuiet { complain("\(ost.endpoint): store \(ost.hello.store), \(ost.objects.count) objects") }
+            if !isQuiet { syntax.complain("\(ost.endpoint): store \(ost.hello.store), \(ost.objects.count) objects") }
         }
         let plan = { (scans: [CatalogueRebuild.Scan]) in
             CatalogueRebuild(scans, without: without, lost: lost, wallClockMilliseconds: reactor.wallClockMilliseconds)
@@ -47,7 +47,7 @@ func rebuild(_ command: ParsedCommand) throws(Failure) -> Int32 {
             outcome = try result.get()
         }
         print(isQuiet ? json(outcome, refusals, isWritten: isPossible && isWanted) : text(outcome))
-        for refusal in isQuiet ? [] : refusals { complain(refusal) }
+        for refusal in isQuiet ? [] : refusals { syntax.complain(refusal) }
         guard isPossible else {
             throw Failure(.unavailable, "no catalogue can be made of this: \(refusals.count) reasons; nothing was changed")
         }

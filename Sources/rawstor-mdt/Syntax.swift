@@ -1,10 +1,7 @@
 import Arguments
 
 /// What `rawstor-mdt` takes.
-enum ExitStatus {
-    static let well: Int32 = 0
-    static let failure: Int32 = 1
-    static let usage: Int32 = 2
+extension ExitStatus {
     static let damaged: Int32 = 3
 }
 

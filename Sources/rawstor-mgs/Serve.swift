@@ -36,7 +36,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         case _: unreachable("verb '\(command.verb)' has a syntax and no command")
         }
     } catch {
-        complain(error.detail)
+        syntax.complain(error.detail)
         return error.status == .invalidArgument ? ExitStatus.usage : ExitStatus.failure
     }
 }

@@ -1,12 +1,6 @@
 import Arguments
 
 /// What `rawstor-mgs` takes.
-enum ExitStatus {
-    static let well: Int32 = 0
-    static let failure: Int32 = 1
-    static let usage: Int32 = 2
-}
-
 let syntax = CommandSyntax(
     program: "rawstor-mgs", summary: "is the one address of a cluster: it lists its metadata servers and OSTs.",
     verbs: [

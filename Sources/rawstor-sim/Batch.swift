@@ -152,13 +152,29 @@ struct Batch {
     }
 }
 
+/// Runs the seeds that are asked for, prints what came of them, and returns the exit code.
+func run(_ command: ParsedCommand) -> Int32 {
+    do throws(Failure) {
+        var batch = try Batch(command)
+        batch.perform()
+        print(batch.report, terminator: "")
+        if batch.tasks.count > 2 { print(batch.summary, terminator: "") }
+        if command.has("marks") { for name in batch.marks.missing { print("not reached: \(name)") } }
+        if let path = command.value("json") { try write(batch.json, to: path) }
+        return batch.failed.isEmpty ? ExitStatus.well : ExitStatus.violated
+    } catch {
+        syntax.complain(error.detail)
+        return ExitStatus.usage
+    }
+}
+
 /// To standard error, at once.
-func say(_ text: String) {
+private func say(_ text: String) {
     var text = text
     text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
 }
 
-func write(_ text: String, to path: String) throws(Failure) {
+private func write(_ text: String, to path: String) throws(Failure) {
     var text = text
     let result = text.withUTF8 { rs_file_write(path, $0.baseAddress, $0.count) }
     guard result == 0 else { throw Failure(.invalidArgument, "\(path) cannot be written: errno \(-result)") }

@@ -2,10 +2,8 @@ import Arguments
 import Base
 
 /// What `rawstor-sim` takes.
-enum ExitStatus {
-    static let well: Int32 = 0
-    static let violated: Int32 = 1
-    static let usage: Int32 = 2
+extension ExitStatus {
+    static let violated = failure
 }
 
 let syntax = CommandSyntax(

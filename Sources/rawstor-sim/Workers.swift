@@ -1,3 +1,4 @@
+import Arguments
 import CSimulation
 import CSystem
 import Cluster
@@ -10,7 +11,7 @@ struct Workers {
 
     init() {
         guard rs_pipe(&pipe.read, &pipe.write) == 0 else {
-            say("rawstor-sim: no pipe can be made\n")
+            syntax.complain("no pipe can be made")
             rs_exit(ExitStatus.usage)
         }
     }
@@ -18,7 +19,7 @@ struct Workers {
     /// Returns twice: in the worker where to write, in this process nil.
     mutating func fork() -> Int32? {
         let id = rs_fork()
-        if id < 0 { say("rawstor-sim: no process can be made, others do its work\n") }
+        if id < 0 { syntax.complain("no process can be made, others do its work") }
         return id == 0 ? pipe.write : nil
     }
 

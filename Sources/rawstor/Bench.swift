@@ -86,7 +86,7 @@ private func warnOfHoles(_ reactor: Reactor, _ address: Address, _ name: String,
     defer { catalogue.close() }
     let report = VolumeReport(address, try await catalogue.stat(name))
     if report.usedBytes < report.object.bytes / 2 {
-        complain(
+        syntax.complain(
             "of \(ByteSize.text(report.object.bytes)) only \(ByteSize.text(report.usedBytes)) were ever written; reads of the rest do not "
                 + "reach the disk")
     }

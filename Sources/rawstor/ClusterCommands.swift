@@ -100,7 +100,7 @@ private func waitForCopies(
         // Of those on OSTs that are gone, or are to be emptied.
         try await volume.moveMembers()
     } catch {
-        if !isQuiet { complain(error.detail) }
+        if !isQuiet { syntax.complain(error.detail) }
     }
     let before = volume.membersBehind
     var told = Int.max
@@ -114,7 +114,7 @@ private func waitForCopies(
         }
         if !isQuiet, volume.membersBehind != told {
             told = volume.membersBehind
-            complain("\(told) copies of parts of '\(name)' are behind")
+            syntax.complain("\(told) copies of parts of '\(name)' are behind")
         }
         await operations.sleep(.milliseconds(100))
     }

@@ -1,10 +1,8 @@
+import Arguments
 import Base
 
-/// What the program ends with. Scripts depend on these numbers: they never change their meaning.
-enum ExitStatus {
-    static let well: Int32 = 0
-    static let failure: Int32 = 1
-    static let usage: Int32 = 2
+/// What the program ends with beside what all do. Scripts depend on these numbers: they never change their meaning.
+extension ExitStatus {
     static let damaged: Int32 = 3
     static let notFound: Int32 = 4
     static let busy: Int32 = 5

@@ -74,7 +74,7 @@ private final class ExportJob {
         let catalogue = address.catalogue(in: reactor, deadline: timeout)
         defer { catalogue.close() }
         if try await catalogue.stat(name).hasWriter, !invocation.command.has("quiet") {
-            complain("'\(name)' is open for writing: the copy may mix older and newer blocks; for a sound one close it there first")
+            syntax.complain("'\(name)' is open for writing: the copy may mix older and newer blocks; for a sound one close it there first")
         }
     }
 

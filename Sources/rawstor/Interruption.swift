@@ -1,3 +1,4 @@
+import Arguments
 import Base
 import CSystem
 import Environment
@@ -16,7 +17,7 @@ final class Interruption: CompletionSink {
 
     func completed(_ token: UInt32, result: Int32) {
         guard result > 0 else { return }
-        complain(cleanUp())
+        syntax.complain(cleanUp())
         rs_exit(ExitStatus.signal + result)
     }
 

@@ -90,7 +90,7 @@ func run(_ command: ParsedCommand) -> Int32 {
         }
         return ExitStatus.well
     } catch {
-        complain(error.detail)
+        syntax.complain(error.detail)
         let code = ExitStatus.of(error.status)
         if invocation.isJSON { print(invocation.json(error).text) }
         return code
@@ -101,9 +101,7 @@ private func snakeCase(_ text: String) -> String {
     text.reduce(into: "") { $0 += $1.isUppercase ? "_" + $1.lowercased() : String($1) }
 }
 
-/// To standard error, for people.
-func complain(_ text: String) { writeToStandardError("rawstor: \(text)\n") }
-
+/// As it is, for what is no sentence of its own.
 func writeToStandardError(_ text: String) {
     var text = text
     text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }

@@ -55,6 +55,15 @@ private func problem(_ words: String...) -> String {
         #expect(try command("init", "--", "--size").positionals == ["--size"])
     }
 
+    @Test func theVerbOfAProgramThatDoesOneThingIsNotWritten() throws {
+        let one = CommandSyntax(
+            program: "one", summary: "Does it.", verbs: [.init("", "Does it.", options: [.value("seed", "N", "Which.")])], exitCodes: [])
+        guard case .run(let parsed) = try ParsedCommand.parse(["--seed", "7"], as: one) else { throw Failure(.invalidArgument, "help") }
+        #expect(parsed.verb.isEmpty && parsed.value("seed") == "7")
+        guard case .run = try ParsedCommand.parse([], as: one) else { throw Failure(.invalidArgument, "help") }
+        #expect(try ParsedCommand.parse(["--help"], as: one) == .help(one.help(for: one.verbs[0])))
+    }
+
     @Test func verbsOfTwoWords() throws {
         #expect(try command("volume", "create", "u", "--size", "1").verb == "volume create")
         #expect(problem("volume") == "'volume' is followed by one of: create")
