@@ -51,6 +51,8 @@ public enum Limits {
 
     // A cluster
     public static let ostsMax = 4096
+    /// Of a metadata or management server: each OST has one connection to it, and so has each writer, reader and command.
+    public static let serverConnectionsMax = 2 * ostsMax
     /// Of one cluster; also the servers that one address may name.
     public static let metadataServersMax = 16
     /// An OST tells a metadata server this often that it is there.

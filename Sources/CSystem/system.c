@@ -103,13 +103,16 @@ void *rs_map(size_t bytes) {
 
 void rs_unmap(void *base, size_t bytes) { munmap(base, bytes); }
 
-void rs_raise_locked_memory_limit(void) {
+static void raise_to_most(int resource) {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != limit.rlim_max) {
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_cur != limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_MEMLOCK, &limit);
+        setrlimit(resource, &limit);
     }
 }
+
+void rs_raise_locked_memory_limit(void) { raise_to_most(RLIMIT_MEMLOCK); }
+void rs_raise_open_files_limit(void) { raise_to_most(RLIMIT_NOFILE); }
 
 int rs_close(int descriptor) { return close(descriptor) < 0 ? -errno : 0; }
 

@@ -28,7 +28,7 @@ public final class ControlServer {
     /// Tasks of the service that do not end with a connection.
     private var backgroundTasks = 0
 
-    public init(_ world: any World, noun: String, connectionsMax: Int = Limits.connectionsMax) {
+    public init(_ world: any World, noun: String, connectionsMax: Int = Limits.serverConnectionsMax) {
         self.world = world
         self.noun = noun
         self.connectionsMax = connectionsMax
@@ -67,6 +67,7 @@ public final class ControlServer {
             case .success(let stream):
                 guard !isStopped, connections.count < connectionsMax else {
                     counters.connectionsRefused += 1
+                    if !isStopped { world.log(.warning, "a connection is refused: the limit is reached", [LogField("limit", connectionsMax)]) }
                     world.close(stream)
                     continue
                 }

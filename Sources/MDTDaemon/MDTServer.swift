@@ -16,7 +16,7 @@ import Wire
 public final class MDTServer {
     public struct Options: Sendable {
         public var software = "rawstor-mdt"
-        public var connectionsMax = Limits.connectionsMax
+        public var connectionsMax = Limits.serverConnectionsMax
         /// How often unfinished work is looked for, beside the occasions on which it is known to have become possible.
         public var workInterval = Interval.seconds(5)
         /// For one request to one OST.

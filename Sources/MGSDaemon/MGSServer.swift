@@ -12,7 +12,7 @@ import Wire
 public final class MGSServer {
     public struct Options: Sendable {
         public var software = "rawstor-mgs"
-        public var connectionsMax = Limits.connectionsMax
+        public var connectionsMax = Limits.serverConnectionsMax
         /// Whose it is; zero: that of the first metadata server that registers.
         public var cluster = Identifier.zero
 

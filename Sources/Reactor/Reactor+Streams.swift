@@ -8,6 +8,8 @@ extension Reactor {
     // Listeners
 
     public func listen(on endpoint: Endpoint) throws(Failure) -> ListenerID {
+        // Whoever listens is a daemon, and many may come: a shell allows 1,024 files, and all that it could is more.
+        rs_raise_open_files_limit()
         let listener = try Listener.open(endpoint)
         if let index = listeners.firstIndex(where: { $0 == nil }) {
             listeners[index] = listener

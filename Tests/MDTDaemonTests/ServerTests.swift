@@ -120,8 +120,8 @@ import Wire
     @Test func thereAreOnlySoManyConnections() throws {
         let bench = try MDTBench(osts: 0)
         guard let server = bench.server else { throw Failure(.notFound) }
-        let peers = try (0..<Limits.connectionsMax).map { _ in try bench.connect() }
-        #expect(server.connectionCount == Limits.connectionsMax)
+        let peers = try (0..<Limits.serverConnectionsMax).map { _ in try bench.connect() }
+        #expect(server.connectionCount == Limits.serverConnectionsMax)
         #expect { try bench.connect() } throws: { ($0 as? Failure)?.status == .unreachable }
         peers[0].close()
         bench.universe.run(for: .milliseconds(100))

@@ -32,6 +32,7 @@ void *rs_map(size_t bytes);
 void rs_unmap(void *base, size_t bytes);
 /* Raises the soft limit of locked memory to the hard one. */
 void rs_raise_locked_memory_limit(void);
+void rs_raise_open_files_limit(void);
 
 /* Descriptors */
 int rs_close(int descriptor);
