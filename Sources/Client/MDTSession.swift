@@ -50,10 +50,13 @@ final class MDTSession {
         return (map, header.argument != 0)
     }
 
-    /// `base`: up to where the members on these stores certainly have everything.
-    func exclude(_ stores: [Identifier], base: Version, deadline: Instant) async throws(Failure) -> VolumeMap {
+    /// `base`: up to where the members on these stores certainly have everything. `fill`: only those that are being filled since that map
+    /// number; 0: all.
+    func exclude(_ stores: [Identifier], base: Version, fill: UInt64 = 0, deadline: Instant) async throws(Failure) -> VolumeMap {
+        var header = FrameHeader(.volumeExclude)
+        header.argument = fill
         let request = VolumeMembersRequest(id: id, generation: generation, stores: stores, base: base)
-        return try await ask(FrameHeader(.volumeExclude), request.encoded, VolumeMap.self, deadline).1
+        return try await ask(header, request.encoded, VolumeMap.self, deadline).1
     }
 
     /// Makes the stale members on a store filling; also says from which version on it must be filled.

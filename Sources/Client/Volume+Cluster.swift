@@ -285,12 +285,13 @@ extension Volume {
         mutated(.excludesWithoutBase) ? Version(generation: .max, sequence: .max) : openBase ?? engine.completed
     }
 
-    func exclude(_ peer: Int) {
+    /// `fill`: only its members that are being filled since that map number; 0: all.
+    func exclude(_ peer: Int, fill: UInt64 = 0) {
         inBackground { [self] in
             while let mdt, !isShutDown, !engine.isDead {
                 do throws(Failure) {
                     let base = exclusionBase
-                    apply(try await mdt.exclude([stores[peer]], base: base, deadline: world.now + .seconds(3)))
+                    apply(try await mdt.exclude([stores[peer]], base: base, fill: fill, deadline: world.now + .seconds(3)))
                     return
                 } catch {
                     world.log(

@@ -67,7 +67,9 @@ public final class ControlServer {
             case .success(let stream):
                 guard !isStopped, connections.count < connectionsMax else {
                     counters.connectionsRefused += 1
-                    if !isStopped { world.log(.warning, "a connection is refused: the limit is reached", [LogField("limit", connectionsMax)]) }
+                    if !isStopped {
+                        world.log(.warning, "a connection is refused: the limit is reached", [LogField("limit", connectionsMax)])
+                    }
                     world.close(stream)
                     continue
                 }

@@ -22,7 +22,8 @@ extension MDTServer {
             var answer = MDTAnswer(header, map)
             answer.header.argument = isUnsettled ? 1 : 0
             return answer
-        case .volumeExclude: return MDTAnswer(header, try await exclude(try VolumeMembersRequest(decoding: body)))
+        case .volumeExclude:
+            return MDTAnswer(header, try await exclude(try VolumeMembersRequest(decoding: body), fill: header.argument))
         case .volumeFill:
             let (map, base) = try await beginFill(try VolumeMembersRequest(decoding: body))
             var answer = MDTAnswer(header, map)

@@ -114,12 +114,16 @@ extension MDTServer {
         }
     }
 
-    func exclude(_ request: VolumeMembersRequest) async throws(Failure) -> VolumeMap {
+    func exclude(_ request: VolumeMembersRequest, fill: UInt64) async throws(Failure) -> VolumeMap {
         guard (1...Limits.ostsMax).contains(request.stores.count) else {
             throw Failure(.invalidArgument, "an exclusion names 1 to \(Limits.ostsMax) OSTs, not \(request.stores.count)")
         }
         let volume = try await catalogue.exclude(
-            Set(request.stores), from: request.id, generation: request.generation, base: request.base)
+            Set(request.stores), from: request.id, generation: request.generation, base: request.base, fill: fill)
+        if fill > 0 {
+            log("a fill was given up", volume, request)
+            return try await map(of: volume)
+        }
         world.log(
             .warning, "members excluded",
             [

@@ -62,10 +62,12 @@ extension ClusterCatalogue {
     }
 
     public func exclude(
-        _ stores: Set<Identifier>, from id: Identifier, generation: UInt64, base: Version
+        _ stores: Set<Identifier>, from id: Identifier, generation: UInt64, base: Version, fill: UInt64 = 0
     ) async throws(Failure) -> VolumeRecord {
         let now = world.wallClockMilliseconds
-        return try await change(id) { volume throws(Failure) in try volume.exclude(stores, generation: generation, base: base, at: now) }
+        return try await change(id) { volume throws(Failure) in
+            try volume.exclude(stores, generation: generation, base: base, fill: fill, at: now)
+        }
     }
 
     public func beginFill(

@@ -243,12 +243,14 @@ public struct VolumeRecord: CatalogueValue {
 
     /// For the writer of this generation: members on these stores do not count any more, except where one is the last: that stays in sync,
     /// and its placement waits for it. Refused if that is so everywhere. `milliseconds`: since 1970, when that is; 0 where nobody asks.
+    /// `fill`: only members that are being filled since that map number; 0: all.
     mutating func exclude(
-        _ excluded: Set<Identifier>, generation: UInt64, base: Version, at milliseconds: UInt64 = 0
+        _ excluded: Set<Identifier>, generation: UInt64, base: Version, fill: UInt64 = 0, at milliseconds: UInt64 = 0
     ) throws(Failure) -> Bool {
         try check(generation: generation)
         func isOn(_ index: Int) -> Bool { excluded.contains(stores[entries[index].ost]) }
-        let wanted = entries.indices.filter { entries[$0].state != .stale && isOn($0) }
+        func isMeant(_ entry: MemberEntry) -> Bool { fill == 0 || entry.state == .filling && entry.changed == fill }
+        let wanted = entries.indices.filter { entries[$0].state != .stale && isOn($0) && isMeant(entries[$0]) }
         var leaving: [Int] = []
         for placement in Set(wanted.map { $0 / members }).sorted() {
             var spare = inSync(in: placement) - inSyncNeeded
@@ -260,7 +262,9 @@ public struct VolumeRecord: CatalogueValue {
                 leaving.append(index)
             }
         }
-        let interrupted = moves.indices.filter { moves[$0].entry.state == .filling && excluded.contains(stores[moves[$0].entry.ost]) }
+        let interrupted = moves.indices.filter {
+            moves[$0].entry.state == .filling && excluded.contains(stores[moves[$0].entry.ost]) && isMeant(moves[$0].entry)
+        }
         if leaving.isEmpty, interrupted.isEmpty {
             // Asked again after an answer was lost.
             if wanted.isEmpty || entries.indices.contains(where: { entries[$0].state == .stale && isOn($0) }) { return false }

@@ -393,7 +393,8 @@ public struct VolumeOpenRequest: Message {
 }
 
 /// Changes the state of all members of a volume on these OSTs, in one transaction. Which change it is the opcode says: an exclusion makes
-/// them stale, a fill makes stale ones filling, and its end those in sync that the fill with the number in the header's argument began.
+/// them stale, a fill makes stale ones filling, and its end those in sync that the fill with the number in the header's argument began. An
+/// exclusion with such a number makes only those stale.
 public struct VolumeMembersRequest: Message {
     public var id: Identifier
     /// The writer's own: an older one is `fenced`.

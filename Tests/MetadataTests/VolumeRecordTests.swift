@@ -103,6 +103,23 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         expect(failure { _ = try volume.exclude([stores[2]], generation: 1, base: .zero) }?.status == .unavailable)
     }
 
+    /// Where the OST is the last in sync, or moves to, or moves from: what counts goes on to count.
+    @Test func aFillIsGivenUpAlone() throws {
+        var volume = try volume()
+        let base = Version(generation: 1, sequence: 9)
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[1]], generation: 1, base: base))
+        // In sync in the second of its places, in the first it is the last.
+        expect(try volume.exclude([stores[0]], generation: 1, base: base))
+        expect(volume.entries[0].state == .inSync && volume.entries[5].state == .stale)
+        let left = volume.left
+        expect(try volume.beginFill([stores[1]], generation: 1, base: base) && volume.endFill([stores[1]], generation: 1, number: 4))
+        expect(try volume.beginFill([stores[0]], generation: 1, base: base) && volume.object.map == 6 && volume.count(.filling) == 1)
+        expect(try !volume.exclude([stores[0]], generation: 1, base: base, fill: 4) && volume.object.map == 6, "that one has ended")
+        expect(try volume.exclude([stores[0]], generation: 1, base: base, fill: 6))
+        expect(volume.entries[0].state == .inSync && volume.entries[5].state == .stale && volume.left == left, "nobody read it")
+        expect(try !volume.exclude([stores[0]], generation: 1, base: base, fill: 6) && volume.object.map == 7)
+    }
+
     /// A fill that ends half way leaves the version at which the next one begins; only the end of the newest one counts.
     @Test func aFillIsEndedByAnythingElse() throws {
         var volume = try volume()
