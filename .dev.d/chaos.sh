@@ -16,9 +16,10 @@
 ##   --self-test       shows that each check fires
 ##
 ## Each OST, the metadata server, the management server and each client is a process of the release programs in a network namespace of its
-## own. A writer at depth 16 works and checks; OSTs are killed, paused, cut off, filled, rolled back. Prints a row of JSON for each scenario;
-## the exit code is 0 when nothing was lost, stale or wrong, members are equal block by block, no operation took too long, and no more was
-## copied than had changed. Needs root. All of it takes about half an hour.
+## own; for kill-etcd so are three metadata servers and the etcd that they share. A writer at depth 16 works and checks; OSTs are killed,
+## paused, cut off, filled, rolled back. Prints a row of JSON for each scenario; the exit code is 0 when nothing was lost, stale or wrong,
+## members are equal block by block, no operation took too long, and no more was copied than had changed. Needs root. All of it takes about
+## forty minutes.
 ##
 ##   ./dev chaos
 ##   ./dev chaos --scenario kill-ost --scenario cut-ost --rounds 20
@@ -26,7 +27,7 @@
 
 ((EUID == 0)) || die "only root can make network namespaces; run it as root: sudo ./dev chaos"
 need_swift
-need_packages "${packages_build[@]}" iproute2 nftables
+need_packages "${packages_build[@]}" iproute2 nftables etcd-server
 need_kernel
 build_release rawstor rawstor-ost rawstor-mdt rawstor-mgs LibRawstor
 built=$(release_folder)

@@ -21,8 +21,8 @@ NOISE = 500  # ms; what a machine with other work to do costs an operation by it
 
 
 class Scenario:
-    def __init__(self, round_, stall_ms, seconds=10, writer=("--flush", "50"), fills=1.0, no_space=False, spare_after=None):
-        self.round, self.seconds, self.spare_after = round_, seconds, spare_after
+    def __init__(self, round_, stall_ms, seconds=10, writer=("--flush", "50"), fills=1.0, no_space=False, spare_after=None, servers=1):
+        self.round, self.seconds, self.spare_after, self.servers = round_, seconds, spare_after, servers
         self.stall_ms, self.writer, self.fills, self.no_space = stall_ms, list(writer), fills, no_space
         self.name = round_.__name__.replace("_", "-")
 
@@ -135,6 +135,25 @@ def kill_mgs(lab, seconds, number):
     lab.mgs.start()
 
 
+def kill_etcd(lab, seconds, number):
+    """One of three, and then another one. Nobody notices it who needs no change of the map; in every second round somebody does, while one
+    is away: an OST is killed. Without a majority it would be waited for."""
+    first, second = lab.random.sample(lab.etcds, 2)
+    slowest = lab.history.operation_ns_max
+    first.kill()
+    lab.sleep(seconds / 4)
+    if number % 2:
+        kill_ost(lab, seconds / 4, 0)
+        wait_until("the cluster is healthy with one of three away", lab.is_healthy, 60, 0.2)
+    second.kill()
+    lab.sleep(seconds / 2)
+    for etcd in (first, second):
+        etcd.start()
+    if number == 0:
+        longest = lab.history.operation_ns_max
+        lab.must(longest <= max(slowest, NOISE * 1_000_000), "without a change of the map an operation waited for etcd")
+
+
 def full_ost(lab, seconds, number):
     """Another volume takes all space of an OST. Writes of blocks that have none yet are refused; nobody is blamed for it."""
     lab.writer.stop()
@@ -226,8 +245,7 @@ def storm(lab, seconds, number):
         lab.start_writer(*lab.writer_options, host=f"client{1 + lab.writers % 2}")
 
 
-# The second value is the longest that an operation may take, in milliseconds; pauses of the writer itself are added. One that kills the
-# servers of a catalogue in etcd, one and then two of three, belongs here once there is such a catalogue.
+# The second value is the longest that an operation may take, in milliseconds; pauses of the writer itself are added.
 SCENARIOS = [
     Scenario(kill_ost, 1000),
     Scenario(pause_ost, 5000, seconds=60),
@@ -240,6 +258,8 @@ SCENARIOS = [
     Scenario(split_client, 5000),
     Scenario(kill_mdt, NOISE),
     Scenario(kill_mgs, NOISE),
+    # An exclusion may need a new leader of etcd first.
+    Scenario(kill_etcd, 5000, seconds=16, servers=3),
     Scenario(full_ost, 5000, fills=0.25, no_space=True),
     Scenario(rot, 1000),
     Scenario(lost_disk, 1000, spare_after=15),
@@ -286,7 +306,7 @@ class Run(Lab):
         working = min(options.volume // 8, 64 << 20) // BLOCK
         self.writer_options = rate + scenario.writer
         super().__init__(options.programs, options.folder, random.Random(f"{options.seed} {scenario.name}"), options.replicas,
-                         volume_bytes=options.volume, spare_after=scenario.spare_after)
+                         volume_bytes=options.volume, spare_after=scenario.spare_after, servers=scenario.servers)
         if scenario.fills == 1.0:
             self.writer_options += ["--blocks", str(working)]
         fills = int(scenario.fills * self.history.blocks)

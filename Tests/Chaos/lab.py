@@ -185,12 +185,27 @@ class MGS(Daemon):
         self.command = [lab.program("rawstor-mgs"), "serve", "--listen", self.address, "--insecure-network"]
 
 
+class Etcd(Daemon):
+    """One of several servers of an etcd, each at its ports of every day."""
+
+    def __init__(self, lab, host, hosts):
+        super().__init__(lab, host, host.name)
+        here = f"http://{host.address}"
+        self.command = ["etcd", "--name", host.name, "--data-dir", os.path.join(lab.folder, host.name),
+                        "--listen-client-urls", f"{here}:2379", "--advertise-client-urls", f"{here}:2379",
+                        "--listen-peer-urls", f"{here}:2380", "--initial-advertise-peer-urls", f"{here}:2380",
+                        "--initial-cluster", ",".join(f"{one.name}=http://{one.address}:2380" for one in hosts)]
+
+    def start(self):
+        """Ready is a server only when there is a majority, so its start does not wait for that."""
+        self.spawn(*self.command)
+
+
 class MDT(Daemon):
-    def __init__(self, lab, host, spare_after):
-        super().__init__(lab, host, "mdt")
-        catalogue = os.path.join(lab.folder, "mdt.db")
-        made = call(lab.program("rawstor-mdt"), "init", catalogue)
-        self.cluster = made.split()[-1]
+    """`catalogue` is a file, or an etcd that several of them share."""
+
+    def __init__(self, lab, host, catalogue, spare_after):
+        super().__init__(lab, host, host.name)
         self.command = [lab.program("rawstor-mdt"), "serve", catalogue, "--listen", f"{host.address}:7700", "--insecure-network",
                         "--mgs", lab.mgs.address]
         if spare_after is not None:
@@ -208,7 +223,7 @@ class OST(Daemon):
         self.url = f"ost://{host.address}:{PORT}"
 
     def make_store(self):
-        call(self.lab.program("rawstor-ost"), "init", self.store, "--size", str(self.store_bytes), "--cluster", self.lab.mdt.cluster)
+        call(self.lab.program("rawstor-ost"), "init", self.store, "--size", str(self.store_bytes), "--cluster", self.lab.cluster)
 
     @property
     def identity(self):
@@ -331,10 +346,10 @@ class History:
 
 
 class Lab:
-    """The cluster: a management server, by which it is entered, a metadata server, OSTs and two clients; a volume that is filled; and the
-    writers of it."""
+    """The cluster: a management server, by which it is entered, a metadata server, or several on an etcd of as many servers, OSTs and two
+    clients; a volume that is filled; and the writers of it."""
 
-    def __init__(self, programs, folder, random, replicas=2, osts=3, volume_bytes=256 << 20, spare_after=None):
+    def __init__(self, programs, folder, random, replicas=2, osts=3, volume_bytes=256 << 20, spare_after=None, servers=1):
         self.programs, self.random, self.replicas = programs, random, replicas
         self.folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder)
         self.environment = dict(os.environ, LD_LIBRARY_PATH=os.path.join(programs, "lib"))
@@ -351,12 +366,21 @@ class Lab:
         call("ip", "netns", "add", switch)
         call("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
         call("ip", "-n", switch, "link", "set", "bridge", "up")
-        for number, name in enumerate(["mgs", "mdt", "client1", "client2"] + [f"ost{i + 1}" for i in range(osts)], 1):
+        metadata_hosts = ["mdt"] + [f"mdt{i + 1}" for i in range(1, servers)]
+        etcd_hosts = [f"etcd{i + 1}" for i in range(servers)] if servers > 1 else []
+        hosts = ["mgs", "client1", "client2"] + metadata_hosts + etcd_hosts + [f"ost{i + 1}" for i in range(osts)]
+        for number, name in enumerate(hosts, 1):
             self.hosts[name] = Host(name, number)
         self.mgs = MGS(self, self.hosts["mgs"])
-        self.mdt = MDT(self, self.hosts["mdt"], spare_after)
+        self.etcds = [Etcd(self, self.hosts[name], [self.hosts[other] for other in etcd_hosts]) for name in etcd_hosts]
+        for etcd in self.etcds:
+            etcd.start()
+        catalogue = self.make_catalogue()
+        self.mdts = [MDT(self, self.hosts[name], catalogue, spare_after) for name in metadata_hosts]
+        self.mdt = self.mdts[0]
         self.mgs.start()
-        self.mdt.start()
+        for mdt in self.mdts:
+            mdt.start()
         self.cluster_url = f"rawstor://{self.mgs.host.address}"
         self.url = f"{self.cluster_url}/chaos"
         store_bytes = 3 * volume_bytes * replicas // osts + (192 << 20)
@@ -367,6 +391,24 @@ class Lab:
         self.rawstor("volume", "create", "--replicas", str(replicas), "--size", str(volume_bytes), self.url)
         self.volume_id = self.volume()["id"]
         self.history = History(os.path.join(self.folder, "history"), volume_bytes // BLOCK)
+
+    def make_catalogue(self):
+        """Where it is; the cluster begins with it."""
+        if not self.etcds:
+            path = os.path.join(self.folder, "mdt.db")
+            self.cluster = call(self.program("rawstor-mdt"), "init", path).split()[-1]
+            return path
+        address = "etcd://" + ",".join(f"{etcd.host.address}:2379" for etcd in self.etcds)
+        made = ""
+
+        def is_made():
+            nonlocal made
+            made = call(*self.hosts["mdt"].words(self.program("rawstor-mdt"), "init", address), check=False)
+            return "cluster" in made
+
+        wait_until("the etcd takes a catalogue", is_made, 60, 0.5)
+        self.cluster = made.split()[-1]
+        return address
 
     def close(self):
         for process in self.processes:
@@ -459,7 +501,7 @@ class Lab:
         self.windows.append([since or time.monotonic_ns(), None])
 
     def check_daemons(self):
-        for daemon in [self.mgs, self.mdt] + self.osts:
+        for daemon in [self.mgs] + self.etcds + self.mdts + self.osts:
             daemon.signal(0)
 
     def settle(self, seconds=90):
