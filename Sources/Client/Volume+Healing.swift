@@ -19,9 +19,9 @@ import Wire
 // with the end of the fill its old place is given up (VolumeRecord+Moves.swift). The metadata server says that one should move with its
 // answers to where the map is looked at, and puts it somewhere when it is asked to.
 //
-// If anything fails on the way the members are stale again, and what the OST has in sync elsewhere is not touched. The next attempt begins at
-// the version of the first: the server keeps it, since the marks that come with writes during a fill say nothing of what the fill had still
-// to bring.
+// If anything fails on the way the members are stale again, and what the OST has in sync elsewhere is not touched. The next attempt begins
+// at the version of the first: the server keeps it, since the marks that come with writes during a fill say nothing of what the fill had
+// still to bring.
 
 extension Volume {
     private static let healInterval = Interval.milliseconds(500)
