@@ -106,6 +106,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case forgetsListedServers
     /// An OST leaves a metadata server that a management server does not list, although it answers.
     case leavesUnlistedServers
+    /// A store that has gone back behind the fence of a writer takes that again when the writer returns.
+    case fencesOldCopies
     /// An exclusion does not say up to where the member had everything: it is asked itself when it is filled.
     case excludesWithoutBase
     /// A member that moves to an OST is filled from the base that other members have there.

@@ -199,6 +199,7 @@ final class Link: CompletionSink {
             wanted.incarnation = map.incarnation
             if wanted.flags.contains(.fence) { wanted.record = map.encoded }
         }
+        if wanted.flags.contains(.fence), volume.engine.hasMet(peer) { wanted.flags.insert(.known) }
         wanted.endpoint = endpoints[nextEndpoint % endpoints.count]
         nextEndpoint += 1
         return try await Session.open(world, wanted, deadline: deadline)

@@ -181,11 +181,12 @@ public class ClusterRun {
     }
 
     func becomeWriter() {
-        // Some may be about to open.
+        // Some may be about to open. Each may have been granted it, and the owner need not have heard of that yet.
+        let isContested = clients.contains { $0.world.isAlive && !$0.isOpen && !$0.isDone }
         for client in clients where client.world.isAlive && !client.isOpen { client.close() }
         wait("opening does not end") { clients.contains { $0.world.isAlive && !$0.isOpen && !$0.isDone } }
         for client in clients where client.world.isAlive && client !== owner { client.close() }
-        if let owner, owner.isOpen, !owner.isFenced, owner.volume?.isDead == false { return }
+        if let owner, !isContested, owner.isOpen, !owner.isFenced, owner.volume?.isDead == false { return }
         if let owner, owner.world.isAlive { owner.close() }
         startClient(force: true, works: false)
         guard let fresh = clients.last else { return }

@@ -208,6 +208,8 @@ final class History {
             let sector = reading.firstSector + index
             let content = SectorPattern.content(memory + index * Block.sectorBytes, sector: sector)
             guard let found = explanation(content, sector, atLeast: reading.floors[index]) else {
+                // One that did not run for long may hear only now what it read before the loss; its successor has found that gone since.
+                if reading.isStale, reading.crossedLoss, isExplained(content, sector, atLeast: reading.floors[index]) { continue }
                 return report(
                     "sector \(sector) reads \(content); possible are \(possible[sector].map { describe($0) }) "
                         + "from \(reading.floors[index]) on"
@@ -234,6 +236,19 @@ final class History {
         }
     }
 
+    /// By any write that may ever have happened there, from this one on.
+    private func isExplained(_ content: SectorPattern.Content, _ sector: Int, atLeast low: UInt32) -> Bool {
+        func isPossible(_ write: Int) -> Bool {
+            let write = writes[write]
+            return !write.isForbidden && write.firstSector <= sector && sector < write.firstSector + write.sectors
+        }
+        return switch content {
+        case .garbage: false
+        case .write(let number): number >= low && Int(number) < writes.count && isPossible(Int(number)) && !writes[Int(number)].isZero
+        case .zero: writes[Int(low)].isZero || (Int(low)..<writes.count).contains { writes[$0].isZero && isPossible($0) }
+        }
+    }
+
     // Readers, which see what was flushed before they opened, or anything newer
 
     func stableNow() -> [UInt32] { stable }
@@ -243,20 +258,7 @@ final class History {
         for index in 0..<sectors {
             let sector = firstSector + index
             let content = SectorPattern.content(memory + index * Block.sectorBytes, sector: sector)
-            func isPossible(_ write: Int) -> Bool {
-                let write = writes[write]
-                return !write.isForbidden && write.firstSector <= sector && sector < write.firstSector + write.sectors
-            }
-            let isExplained =
-                switch content {
-                case .garbage: false
-                case .write(let number):
-                    number >= stable[sector] && Int(number) < writes.count && isPossible(Int(number)) && !writes[Int(number)].isZero
-                case .zero:
-                    writes[Int(stable[sector])].isZero
-                        || (Int(stable[sector])..<writes.count).contains { writes[$0].isZero && isPossible($0) }
-                }
-            if !isExplained {
+            if !isExplained(content, sector, atLeast: stable[sector]) {
                 return report(
                     "reader \(number): sector \(sector) reads \(content), \(describe(stable[sector])) was flushed before it opened")
             }

@@ -16,6 +16,7 @@ public enum OSTMark: Int, CaseIterable, Sendable {
     case busyRefused
     case openForced
     case fencedByNumber
+    case oldCopyRefused
     case clusterRefused
     case staleMap
     case doubtsListed

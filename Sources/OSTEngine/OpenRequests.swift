@@ -10,7 +10,7 @@ import Wire
 ///   is drained first, what it had not is refused, so that nothing old is applied after the reply.
 /// - A *fence*: the MDT has raised the generation of a cluster's volume and said under which map; this member follows. A generation above
 ///   the object's is raised to, whoever has it open; an equal one is the writer that returns, perhaps with a newer map. It says whether the
-///   member is being filled, and must be right.
+///   member is being filled, and must be right. One that names its generation as *known* here is refused where it would be raised to.
 ///
 /// An object with a map number belongs to a cluster, and only fences open it for writing: whoever raised its generation here would have
 /// the MDT's next one, and there would be two writers of one generation. A map number never goes back, and what an open has said of it is
@@ -82,6 +82,7 @@ extension OSTEngine {
         let header = requests[slot].pointee.header
         let record = store.record(of: object)
         if header.generation > record.generation {
+            try refuseOldCopy(message, header, record)
             try refuseOtherFill(object, message, header.argument)
             hit(.fencedByNumber)
             return raise(slot, object, message, to: header.generation, map: header.map)
@@ -91,6 +92,17 @@ extension OSTEngine {
         try refuseStaleMap(message, header, record)
         try refuseOtherFill(object, message, header.argument)
         try comeBack(slot, object, message)
+    }
+
+    /// What this writer's fence had made durable here is gone, and so is whatever was written between the copy and that fence. To raise
+    /// the generation once more would hide it: the mark would then be one of the new generation, and say that nothing older is missing.
+    private mutating func refuseOldCopy(_ message: OpenRequest, _ header: FrameHeader, _ record: ObjectRecord) throws(Failure) {
+        guard message.flags.contains(.known), !mutated(.fencesOldCopies) else { return }
+        hit(.oldCopyRefused)
+        throw Failure(
+            .wrongStore,
+            "'\(message.name)' has been at generation \(header.generation) here, and is at \(record.generation): the disk is an old copy "
+                + "or damaged; serve the newest one, or make an empty store in its place")
     }
 
     /// A writer must know of a member whether it is being filled: it may neither read one that is not complete, nor write to one whose fill

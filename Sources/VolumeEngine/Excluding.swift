@@ -92,6 +92,9 @@ extension VolumeEngine {
     /// Whether not all have been told the newest map yet.
     public var isMapPending: Bool { tableNext != nil }
 
+    /// Whether this writer has had a session with the peer, and has not given it up since.
+    public func hasMet(_ peer: Int) -> Bool { peers.at(peer).pointee.boot != .zero }
+
     public func isAttached(_ peer: Int) -> Bool { peers.at(peer).pointee.isUsed && peers.at(peer).pointee.phase == .attached }
 
     /// Whether the owner shall keep a connection to this peer.
@@ -122,6 +125,8 @@ extension VolumeEngine {
         let isDoubted = (tableNext ?? table).shares(peer) { isOld || !peers.at($0).pointee.isTainted || outranks($0, peer) }
         if isDoubted || isFillEnding(beside: peer) { return }
         peers.at(peer).pointee.isTainted = false
+        // The other one was excluded while this one was away. It is refused whenever it comes, until that is with its newest disk.
+        if isOld { return }
         peers.at(peer).pointee.isLacking = tableNext != nil
         for other in 0..<peers.count where mutated(.countsAllThatLostPower) && peers.at(other).pointee.isTainted {
             peers.at(other).pointee.isTainted = false

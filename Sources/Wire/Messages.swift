@@ -120,6 +120,8 @@ public struct OpenRequest: Message {
         public static let fence = Flags(rawValue: 8)
         /// Alone: for the recovery of a member of a cluster's volume.
         public static let recover = Flags(rawValue: 16)
+        /// With a fence: the writer has had a session there with this generation. A store that knows an older one is an old copy.
+        public static let known = Flags(rawValue: 32)
     }
 
     public var name: String

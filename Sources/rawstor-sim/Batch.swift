@@ -149,6 +149,7 @@ struct Batch {
             + "\(done.reduce(0) { $0 + $1.virtualSeconds }) virtual seconds in \(UInt64(seconds)) s, "
             + "trace \(hexadecimal(traceHash, digits: 16))\nfaults: \(faults.total): \(names)\n"
             + "marks: \(marks.all.count - marks.missing.count) of \(marks.all.count) reached\n"
+            + marks.missing.map { "not reached: \($0)\n" }.joined()
     }
 }
 
@@ -159,7 +160,6 @@ func run(_ command: ParsedCommand) -> Int32 {
         batch.perform()
         print(batch.report, terminator: "")
         if batch.tasks.count > 2 { print(batch.summary, terminator: "") }
-        if command.has("marks") { for name in batch.marks.missing { print("not reached: \(name)") } }
         if let path = command.value("json") { try write(batch.json, to: path) }
         return batch.failed.isEmpty ? ExitStatus.well : ExitStatus.violated
     } catch {

@@ -21,7 +21,6 @@ let syntax = CommandSyntax(
                 .value("json", "FILE", "Writes the result there."),
                 .flag("verbose", "Prints every line that a process logs, with virtual time."),
                 .value("watch", "SECTOR", "Prints also what happens to this sector of the volume."),
-                .flag("marks", "Prints the marks of rare branches that no seed has reached."),
             ],
             examples: [
                 .init("rawstor-sim --seeds 1000", "A thousand seeds"),
@@ -30,6 +29,7 @@ let syntax = CommandSyntax(
             ],
             notes: [
                 "Each seed is run in both worlds, unless one is named.", "The trace hash of a seed is the same in every process and build.",
+                "Marks are rare branches of the engines; those that no seed has reached are named.",
             ])
     ],
     exitCodes: [

@@ -60,6 +60,30 @@ import Testing
         #expect(read(9, 0) == 1, "what was flushed stays")
     }
 
+    /// Client 1 is paused while the answer to its read is on the way; meanwhile the power takes what it has read, and client 2 finds it
+    /// gone.
+    @Test func whatWasReadBeforeALossMayBeHeardAfterIt() {
+        func problems(stale isStale: Bool) -> Int {
+            let history = History(name: "v", bytesMax: 1 << 20)
+            history.opened(by: 1)
+            let write = history.beginWrite(client: 1, firstSector: 3, sectors: 1, isZero: false, isDurable: false)
+            history.endWrite(write, acknowledged: true)
+            history.beginRead(1, client: 1, firstSector: 3, sectors: 1)
+            history.losePower()
+            history.opened(by: 2)
+            let memory = Memory(bytes: Block.sectorBytes)
+            memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+            history.beginRead(2, client: 2, firstSector: 3, sectors: 1)
+            history.endRead(2, memory.base)
+            SectorPattern.fill(memory.base, firstSector: 3, sectors: 1, write: write)
+            if !isStale { history.beginRead(3, client: 2, firstSector: 3, sectors: 1) }
+            history.endRead(isStale ? 1 : 3, memory.base)
+            return history.problems.count
+        }
+        #expect(problems(stale: true) == 0)
+        #expect(problems(stale: false) == 1, "it does not come back")
+    }
+
     /// Client 1 has written the sector, and client 2 has opened the volume and written it again; then client 1 flushes, and the power goes.
     /// How many problems there are when the sector reads as `write` says.
     private func problems(lingering: Bool, flushes: Bool, reads write: (_ first: UInt32, _ second: UInt32) -> UInt32) -> Int {

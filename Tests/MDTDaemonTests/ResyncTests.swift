@@ -181,6 +181,45 @@ import Wire
         #expect(run.bench.logs.contains { $0.contains("cannot be brought up to date yet") && $0.contains("an old copy of the disk") })
     }
 
+    /// The copy is from before the writer opened the volume, and was mounted as often as the newest disk: only the writer can tell. What
+    /// an earlier one has written since is missing there, too.
+    private func oldCopyIsNotTakenForTheNewestDisk(writes: Bool) throws -> Bool {
+        let run = try VolumeRun(seed: 30)
+        let ost = run.bench.osts[1]
+        func write(_ blocks: Range<Int>) throws {
+            for block in blocks { run.submit(.write, block * 32, 1) }
+            run.submit(.flush, 0, 1)
+            try run.drain()
+        }
+        try run.open()
+        try write(0..<64)
+        // The mark has passed everything there: nothing that is in doubt tells from where on something may be missing.
+        run.bench.universe.run(for: .seconds(10))
+        ost.kill()
+        let copy = try #require(ost.host.disk("/d")).media.clone()
+        try ost.start()
+        try run.bench.waitUntil("it has registered") { ost.isRegistered }
+        try write(0..<64)
+        run.bench.universe.run(for: .seconds(3))
+        try run.close()
+        try run.open()
+        if writes { try write(64..<66) }
+        ost.kill()
+        ost.putBack(copy)
+        try ost.start()
+        try run.bench.waitUntil("it has registered") { ost.isRegistered }
+        try write(1..<3)
+        try run.waitForHealth(of: ost)
+        for block in 0..<66 { run.submit(.read, block * 32, 1) }
+        try run.drain()
+        let isEqual = try run.differences() == []
+        return isEqual && run.errors == []
+    }
+
+    @Test(arguments: [false, true]) func anOldCopyIsNotTakenForTheNewestDiskByTheWriterThatFencedThat(writes: Bool) throws {
+        #expect(try oldCopyIsNotTakenForTheNewestDisk(writes: writes))
+    }
+
     #if MUTANTS
         @Test func theScenesEndOtherwiseWithoutTheirRules() throws {
             defer { Mutant.active = nil }
@@ -192,6 +231,9 @@ import Wire
             #expect(try !fillBeginsAnewWhenItsSourceLosesPower())
             Mutant.active = .fillSkipsFlush
             #expect(try !whatAFillHasBroughtIsThere())
+            Mutant.active = .fencesOldCopies
+            #expect(try !oldCopyIsNotTakenForTheNewestDisk(writes: false))
+            #expect(try !oldCopyIsNotTakenForTheNewestDisk(writes: true))
         }
     #endif
 }

@@ -87,6 +87,18 @@ import Wire
         #expect(refusal { try third.open("vm1", fence, session: 5, generation: 2, map: 5) }.status == .staleMap, "a restart keeps the map")
     }
 
+    /// What the writer's fence had made durable is not there: nothing may be raised as if it came for the first time.
+    @Test func aWriterThatReturnsIsRefusedByAnOldCopy() throws {
+        let (bench, first, second) = try bench()
+        let returns: OpenRequest.Flags = [.write, .fence, .known]
+        _ = try first.open("vm1", fence, generation: 3, map: 2)
+        let old = refusal { try second.open("vm1", returns, session: 5, generation: 4, map: 2) }
+        #expect(old.status == .wrongStore && old.detail.contains("an old copy"), "\(old.detail)")
+        #expect(bench.engine.marks.contains(.oldCopyRefused))
+        #expect(try second.open("vm1", returns, session: 5, generation: 3, map: 2).generation == 3, "that one it knows")
+        #expect(try second.open("vm1", fence, generation: 4, map: 2).generation == 4)
+    }
+
     @Test func theMapOfAnAnsweredReturnIsDurable() throws {
         let (bench, first, _) = try bench()
         _ = try first.open("vm1", fence, session: 1, generation: 2, map: 2)

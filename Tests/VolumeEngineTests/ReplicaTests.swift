@@ -193,6 +193,37 @@ import Wire
         #expect(rig.excluded == [1] && !rig.notices.contains(.powerLost) && rig.marks.contains(.rolledBack))
     }
 
+    /// It was to be excluded, but the MDT had been asked to exclude the other one before.
+    @Test func anOldCopyThatIsLeftAsTheLastMemberWaitsForTheNewestDisk() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.submit(.write, 0, block, value: 6)
+        rig.submit(.flush)
+        try rig.run()
+        let newest = rig.osts[1].highest
+        rig.isDown[0] = true
+        rig.detach(0)
+        let write = rig.submit(.write, UInt64(block), block, value: 7)
+        rig.tick(after: .milliseconds(501))
+        #expect(rig.exclusions == [0])
+        rig.detach(1)
+        rig.osts[1].highest = 0
+        rig.attach(1)
+        #expect(rig.isResetWanted[1])
+        rig.detach(1)
+        rig.exclude(rig.exclusions.removeFirst())
+        let read = rig.submit(.read, 0, block)
+        for _ in 0..<3 {
+            rig.attach(1)
+            #expect(rig.isResetWanted[1], "what was flushed is not there")
+            rig.detach(1)
+            rig.tick(after: .milliseconds(200))
+        }
+        #expect(rig.completions[read.tag] == nil && rig.completions[write.tag] == nil && !rig.notices.contains(.powerLost))
+        rig.osts[1].highest = newest
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.completions[write.tag] == .ok && rig.excluded == [0])
+    }
+
     /// It lacks what was flushed; the other one only what was not.
     @Test func anOldCopyOfADiskIsNeverTheTruthBesideAMemberThatLostPower() throws {
         let rig = ReplicaRig(peers: 2)

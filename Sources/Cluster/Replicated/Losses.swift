@@ -12,8 +12,16 @@ struct Losses: CustomStringConvertible {
         var state: MemberState
         var store: Identifier
         var lostAt: Instant?
+        /// An old copy is in the place of its disk: no flush makes it complete.
+        var isOld = false
         var fillBegan = Instant.zero
         var changed: UInt64 = 0
+
+        mutating func filled() {
+            guard let lostAt, lostAt < fillBegan else { return }
+            self.lostAt = nil
+            isOld = false
+        }
     }
 
     private var members: [Member] = []
@@ -37,7 +45,7 @@ struct Losses: CustomStringConvertible {
         for (index, entry) in volume.entries.enumerated() where volume.stores[entry.ost] != members[index].store {
             // It has arrived, or is not there at all, which others find out.
             guard var arrived = moving.removeValue(forKey: index) else { continue }
-            if let lost = arrived.lostAt, lost < arrived.fillBegan { arrived.lostAt = nil }
+            arrived.filled()
             arrived.state = entry.state
             members[index] = arrived
             wasDegraded = true
@@ -55,7 +63,7 @@ struct Losses: CustomStringConvertible {
         }
         for (index, entry) in volume.entries.enumerated() where entry.state != members[index].state {
             if entry.state == .filling { members[index].fillBegan = now }
-            if entry.state == .inSync, let lost = members[index].lostAt, lost < members[index].fillBegan { members[index].lostAt = nil }
+            if entry.state == .inSync { members[index].filled() }
             members[index].state = entry.state
             wasDegraded = true
         }
@@ -89,6 +97,24 @@ struct Losses: CustomStringConvertible {
         return !lacking.isEmpty
     }
 
+    /// An old copy is in the place of the disk, until the newest one is back or the old one is brought up to date.
+    mutating func wentBack(_ store: Identifier) {
+        for index in members.indices where members[index].store == store { members[index].isOld = true }
+    }
+
+    mutating func cameBack(_ store: Identifier) {
+        for index in members.indices where members[index].store == store { members[index].isOld = false }
+    }
+
+    /// Whether some member of it is in sync.
+    func counts(_ store: Identifier) -> Bool { members.contains { $0.store == store && $0.state == .inSync } }
+
+    /// Whether it has members in sync, and no others.
+    func isInSync(_ store: Identifier) -> Bool {
+        let own = members.filter { $0.store == store }
+        return !own.isEmpty && own.allSatisfy { $0.state == .inSync } && !moving.values.contains { $0.store == store }
+    }
+
     /// Whether every placement has a complete member in sync somewhere else.
     func canSpare(_ store: Identifier) -> Bool {
         stride(from: 0, to: members.count, by: membersPerPlacement).allSatisfy { first in
@@ -115,7 +141,7 @@ struct Losses: CustomStringConvertible {
 
     /// A flush that began then has ended well.
     mutating func flushed(began: Instant) {
-        for index in members.indices where members[index].state == .inSync {
+        for index in members.indices where members[index].state == .inSync && !members[index].isOld {
             if let lost = members[index].lostAt, lost < began { members[index].lostAt = nil }
         }
     }

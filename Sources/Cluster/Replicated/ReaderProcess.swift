@@ -64,5 +64,7 @@ final class ReaderProcess {
             await operations.sleep(.microseconds(run.universe.choices.between(100, 200_000)))
         }
         await volume.close()
+        // Each has an engine of its own.
+        run.marks.add(volume.marks)
     }
 }

@@ -11,6 +11,8 @@ public struct ReplicatedPlan: Sendable {
         case loseDisk
         /// Somebody wants an OST emptied, or not any more.
         case drain
+        /// A machine comes back with an earlier copy of its disk.
+        case oldDisk
     }
 
     public var osts = 3
@@ -42,14 +44,15 @@ public struct ReplicatedPlan: Sendable {
         plan.replicas = random.below(3 as UInt64) == 0 ? 3 : 2
         plan.osts = random.below(4 as UInt64) == 0 ? 4 : 3
         for happening in Happening.allCases where random.below(5 as UInt64) < 2 { plan.happenings.append(happening) }
-        // Much must come together for it, so mostly the machine is only killed when it is due.
-        if plan.happenings.contains(.loseDisk) { plan.happenings.append(.loseDisk) }
+        // Much must come together for these, so mostly the machine is only killed when they are due.
+        for rare in [.loseDisk, .oldDisk] as [Happening] where plan.happenings.contains(rare) { plan.happenings.append(rare) }
         // Somebody must be there to move to.
         if plan.happenings.contains(.drain), plan.osts == plan.replicas { plan.osts += 1 }
         if plan.happenings.contains(.loseDisk) || random.coin() { plan.spareAfter = .milliseconds(random.between(6_000, 20_000)) }
         plan.longOutage = 1 + random.below(6 as UInt64)
         plan.outageMax = .milliseconds(random.between(1_000, 25_000))
-        plan.hasReader = random.coin()
+        // A reader knows an old copy by nothing but its number of mounts.
+        plan.hasReader = random.coin() && !plan.happenings.contains(.oldDisk)
         plan.rotting = random.below(plan.osts)
         plan.failing = random.below(plan.osts)
         if random.below(3 as UInt64) == 0 {
@@ -68,6 +71,8 @@ public struct ReplicatedPlan: Sendable {
             options.faults.clog = 0
             options.faults.stall = 0
         }
+        if plan.happenings.contains(.oldDisk), random.coin() { plan.goBackOften(&options) }
+        if random.below(24 as UInt64) == 0 { plan.damageOnlyCopies(&options) }
         return plan
     }
 
@@ -76,6 +81,29 @@ public struct ReplicatedPlan: Sendable {
         var options = ClusterOptions.drawn(seed: seed)
         let plan = drawn(&random, &options)
         return (options, plan)
+    }
+
+    /// An old copy is put back only where all is well otherwise, and says something only where much was written since.
+    private mutating func goBackOften(_ options: inout ClusterOptions) {
+        happenings = [.oldDisk, .oldDisk, .kill, .clientKill] + (happenings.contains(.loseDisk) ? [.loseDisk] : [])
+        longOutage = max(longOutage, 3)
+        options.faults.partition = 0
+        options.faults.clog = 0
+        options.faults.stall = 0
+        options.eventPause = .milliseconds(2_000)
+        options.workTime = .seconds(30)
+        options.operationsMax = 1_500
+    }
+
+    /// A write that not all members had in time is made equal by reading it from one; that this is damaged wherever it is left takes much.
+    private mutating func damageOnlyCopies(_ options: inout ClusterOptions) {
+        happenings = [.kill, .cut]
+        (replicas, floor, longOutage) = (2, 1, 1)
+        options.faults.latentError = 50_000
+        options.eventPause = .milliseconds(400)
+        options.operationsMax = 2_000
+        options.deadlineMin = .milliseconds(25)
+        options.deadlineMax = .milliseconds(100)
     }
 
     /// Sizes that suit several members, and times that leave room for exclusions and fills.

@@ -27,6 +27,7 @@ extension ReplicatedRun {
 
     private func bringBack() {
         startMDT()
+        for machine in machines where machine.newest != nil { comeBackWithNewest(machine) }
         for machine in machines { start(machine) }
         // One that is on its way down is started again by what stopped it.
         wait("not every server serves") {

@@ -35,6 +35,12 @@ extension ReplicatedRun {
     /// A fill is over soon: left to chance, hardly one would end half way, or be followed by something before a second has passed and
     /// everything is on stable media by itself.
     func fillChanged(on store: Identifier, hasBegun: Bool) {
+        if hasBegun, let machine = machines.first(where: { $0.store == store }), machine.newest != nil, !isRefused(machine),
+            !losses.counts(store)
+        {
+            note("\(machine.host.name) keeps its old disk, which is brought up to date")
+            keepDisk(of: machine)
+        }
         guard isWorking, !plan.happenings.isEmpty, universe.choices.coin() else { return }
         let kind = plan.happenings[universe.choices.below(plan.happenings.count)]
         let isTarget = universe.choices.below(3 as UInt64) != 0
@@ -47,6 +53,8 @@ extension ReplicatedRun {
     private func happen(_ kind: ReplicatedPlan.Happening, on chosen: Machine? = nil) {
         let machine = chosen ?? machines[universe.choices.below(machines.count)]
         let client = clientHosts[universe.choices.below(clientHosts.count)]
+        // An old copy that is mounted often enough is not told from the newest disk any more.
+        if machine.newest != nil { return }
         switch kind {
         case .kill: if mayRestart(machine), !machine.hasFailed { killOST(machine) }
         case .powerLoss: if mayRestart(machine) { losePower(machine) }
@@ -59,6 +67,7 @@ extension ReplicatedRun {
             universe.breakConnections(machine.host, client)
             universe.breakConnections(client, machine.host)
         case .loseDisk: if !loseDisk(machine), mayRestart(machine), !machine.hasFailed { killOST(machine) }
+        case .oldDisk: if mayRestart(machine), !machine.hasFailed { killForCopy(machine) }
         case .drain: drain(universe.choices.below(machines.count))
         case .cut: cut(universe.choices.below(plan.serverCuts) == 0 ? mds : machine.host, client)
         case .split: split(machine)
@@ -76,7 +85,7 @@ extension ReplicatedRun {
 
     // OSTs
 
-    private func killOST(_ machine: Machine) {
+    func killOST(_ machine: Machine) {
         note("\(machine.host.name) is killed")
         harvest()
         machine.process?.world.kill()
@@ -110,7 +119,7 @@ extension ReplicatedRun {
 
     /// Its process dies. Some seconds later, when whatever was under way has come to an end, the disk is gone as well, unless somebody else
     /// would be missed then: two that are lost are more than two copies stand. False when that is so already.
-    private func loseDisk(_ machine: Machine) -> Bool {
+    func loseDisk(_ machine: Machine) -> Bool {
         guard disksLost < plan.disksLostMax, mayRestart(machine), !machine.hasFailed, canLose(machine) else { return false }
         note("\(machine.host.name) is killed, and may lose its disk")
         harvest()
@@ -125,6 +134,7 @@ extension ReplicatedRun {
                 note("\(machine.host.name) has lost its disk")
                 replaceDisk(of: machine)
             }
+            insertNewest(into: machine)
             restart(machine, after: outage())
         }
         return true
@@ -152,13 +162,13 @@ extension ReplicatedRun {
         }
     }
 
-    private func restart(_ machine: Machine, after interval: Interval) {
+    func restart(_ machine: Machine, after interval: Interval) {
         universe.after(interval) { [unowned self] in if !isEnding { start(machine) } }
     }
 
     /// Everything that has a disk at once.
     func blackOut(for outages: (() -> Interval)? = nil) {
-        guard machines.allSatisfy({ mayRestart($0) }) else { return }
+        guard machines.allSatisfy({ mayRestart($0) && $0.newest == nil }) else { return }
         note("all servers lose power")
         harvest()
         for machine in machines {

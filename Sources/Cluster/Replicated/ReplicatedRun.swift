@@ -23,6 +23,10 @@ public final class ReplicatedRun: ClusterRun {
         var store: Identifier?
         /// Its disk has failed an operation, and the store was not loaded since.
         var hasFailed = false
+        /// Its disk as it was when its process had died some time ago, how often the store had been mounted, and what was written there.
+        var copy: (media: Media, mounts: UInt64, writtenBytes: UInt64)?
+        /// While that copy is in the place of its newest disk.
+        var newest: SimDisk?
 
         init(_ host: SimHost, _ disk: SimDisk) {
             self.host = host
@@ -75,10 +79,10 @@ public final class ReplicatedRun: ClusterRun {
         let first = OSTProcess.dataBegins(diskBytes: options.diskBytes)
         let number = machines.firstIndex { $0 === machine }
         machine.disk.mayDamage = { [unowned self, unowned machine] range in
-            number == plan.rotting && range.lowerBound >= first && machine.process?.isServing == true && !isHealed
+            number == plan.rotting && range.lowerBound >= first && machine.process?.isServing == true && !isHealed && machine.newest == nil
         }
         machine.disk.mayFail = { [unowned self, unowned machine] in
-            number == plan.failing && machine.process?.isServing == true && !isHealed
+            number == plan.failing && machine.process?.isServing == true && !isHealed && machine.newest == nil
         }
     }
 
@@ -87,11 +91,43 @@ public final class ReplicatedRun: ClusterRun {
         disksLost += 1
         lost(machine)
         losses.noteDamage()
-        machine.path = "\(OSTProcess.path)\(disksLost)"
-        machine.disk = machine.host.addDisk(machine.path, bytes: options.diskBytes)
+        insertDisk(Media(bytes: options.diskBytes, isVolatile: true), into: machine)
         machine.isEmpty = true
         machine.store = nil
+        machine.copy = nil
+        machine.newest = nil
+    }
+
+    private func insertDisk(_ media: Media, into machine: Machine) {
+        insert(machine.host.addDisk("\(OSTProcess.path)\(machine.host.disks.count)", media: media), into: machine)
+    }
+
+    private func insert(_ disk: SimDisk, into machine: Machine) {
+        machine.path = disk.path
+        machine.disk = disk
         setFaults(of: machine)
+    }
+
+    /// The copy takes the place of the newest disk. It may lack also what was flushed.
+    func insertCopy(of machine: Machine) {
+        guard let copy = machine.copy, let store = machine.store else { unreachable("\(machine.host.name) has no copy of its disk") }
+        machine.newest = machine.disk
+        insertDisk(copy.media, into: machine)
+        losses.wentBack(store)
+        lost(machine)
+    }
+
+    func insertNewest(into machine: Machine) {
+        guard let newest = machine.newest else { return }
+        insert(newest, into: machine)
+        keepDisk(of: machine)
+    }
+
+    /// The one that is there is the newest from now on.
+    func keepDisk(of machine: Machine) {
+        machine.copy = nil
+        machine.newest = nil
+        if let store = machine.store { losses.cameBack(store) }
     }
 
     override func release() {
@@ -151,13 +187,17 @@ public final class ReplicatedRun: ClusterRun {
         machine.hasFailed = false
         if machine.isEmpty, machine.process?.path == machine.path {
             // It died while a store was made there; what it left is thrown away.
-            machine.path += "x"
-            machine.disk = machine.host.addDisk(machine.path, bytes: options.diskBytes)
-            setFaults(of: machine)
+            insertDisk(Media(bytes: options.diskBytes, isVolatile: true), into: machine)
         }
         let process = OSTProcess(self, machine.host, machine.endpoint, servers: [MDTProcess.endpoint], path: machine.path)
         machine.process = process
         process.start(format: machine.isEmpty)
+    }
+
+    override func startClient(force: Bool, works: Bool = true) {
+        // To whoever opens the volume anew an old copy that the metadata server takes for the newest disk is that.
+        for machine in machines where machine.newest != nil && !isRefused(machine) { comeBackWithNewest(machine) }
+        super.startClient(force: force, works: works)
     }
 
     override func ostServes(_ process: OSTProcess) {
@@ -203,6 +243,10 @@ public final class ReplicatedRun: ClusterRun {
         lastVolume = volume
         let before = losses
         if losses.observe(volume, now: universe.now) { history.losePower() }
+        // What it has to do with the volume when it comes to keep something again a copy from before does not know.
+        for machine in machines where machine.store.map({ volume.stores.contains($0) }) != true && machine.newest == nil {
+            machine.copy = nil
+        }
         for (store, hasBegun) in losses.fillsChanged(since: before) { fillChanged(on: store, hasBegun: hasBegun) }
         note("map \(volume.object.map): \(losses)")
     }
