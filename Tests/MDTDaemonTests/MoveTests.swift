@@ -186,6 +186,24 @@ import Wire
         for ost in run.bench.osts { #expect(try objects(run, on: ost) == (map.index(of: ost.store) == nil ? 0 : 1), "on \(ost.host.name)") }
     }
 
+    /// The connections to the OST that a member moves to break in the middle. What that OST has of other placements goes on to count.
+    @Test func aFillThatFailsTakesNothingElseAway() throws {
+        let run = try VolumeRun(seed: 13)
+        let (bench, leaving) = (run.bench, run.bench.osts[0])
+        try write(run)
+        try drain(run, leaving)
+        try bench.waitUntil("something is copied") { (run.volume?.resyncedBytes ?? 0) > 0 }
+        for ost in bench.osts where ost !== leaving { bench.universe.breakConnections(run.clientHost, ost.host) }
+        try bench.waitUntil("the fill has failed") { bench.logs.contains { $0.contains("cannot be brought up to date yet") } }
+        try wait(run, toLeave: leaving.store) { map in
+            #expect(map.entries.allSatisfy { $0.state == .inSync }, "\(map.entries.map(\.state))")
+        }
+        #expect(bench.logs.contains { $0.contains("a fill was given up") } && !bench.logs.contains { $0.contains("members excluded") })
+        #expect(try run.differences() == [])
+        try readAll(run)
+        try run.close()
+    }
+
     /// It looked as if there were room; what has come is given up, its user notices nothing, and the member goes to another one.
     @Test func aMemberLeavesAnOSTThatTurnsOutToBeFull() throws {
         let run = try VolumeRun(seed: 10, replicas: 3)

@@ -199,6 +199,9 @@ import Wire
         rig.submit(.write, 0, block, value: 6)
         rig.submit(.flush)
         try rig.run()
+        // What is at risk with a loss of power, which this is not.
+        rig.submit(.write, UInt64(2 * block), block, value: 8)
+        try rig.run()
         let newest = rig.osts[1].highest
         rig.isDown[0] = true
         rig.detach(0)
