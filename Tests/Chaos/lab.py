@@ -30,11 +30,12 @@ def call(*words, check=True, well=(0,), timeout=120, **options):
     return done.stdout
 
 
-def wait_until(what, condition, seconds=30.0, every=0.05):
+def wait_until(what, condition, seconds=30.0, every=0.05, tell=lambda: ""):
+    """`tell`: what a failure says besides."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise Broken(f"after {seconds:.0f} s still not: {what}")
+            raise Broken(f"after {seconds:.0f} s still not: {what}{tell()}")
         time.sleep(every)
 
 
@@ -148,19 +149,18 @@ class Process:
 
     def wait_for_line(self, *texts, seconds=60):
         """One of these; which of them came."""
-        wanted = " or ".join(f"'{text}'" for text in texts)
-        end = time.monotonic() + seconds
-        while True:
+        wanted, said = " or ".join(f"'{text}'" for text in texts), []
+
+        def has_said():
             # In this order: what it says with its last breath counts.
             runs, logged = self.is_running, self.logged()
-            for text in texts:
-                if text in logged:
-                    return text
-            if not runs:
+            said[:] = [text for text in texts if text in logged]
+            if not said and not runs:
                 raise Broken(f"{self.name} ended before it said {wanted}: {logged[-600:]}")
-            if time.monotonic() > end:
-                raise Broken(f"after {seconds:.0f} s {self.name} has still not said {wanted}: {logged[-600:]}")
-            time.sleep(0.05)
+            return said
+
+        wait_until(f"{self.name} says {wanted}", has_said, seconds, tell=lambda: f": {self.logged()[-600:]}")
+        return said[0]
 
 
 class Daemon(Process):
@@ -478,13 +478,14 @@ class Lab:
 
     def work(self, count, seconds=60):
         """Until so many more reads and writes of the writer have ended."""
-        end, before = time.monotonic() + seconds, self.history.ended
-        while (done := self.history.ended - before) < count:
+        before = self.history.ended
+
+        def done():
             self.check_writer()
-            if time.monotonic() > end:
-                raise Broken(f"in {seconds:.0f} s {done} of {count} operations of {self.writer.name} have ended: "
-                             f"{self.writer.logged()[-600:]}")
-            time.sleep(0.05)
+            return self.history.ended - before
+
+        wait_until(f"{count} operations of {self.writer.name} have ended", lambda: done() >= count, seconds,
+                   tell=lambda: f", but {done()}: {self.writer.logged()[-600:]}")
 
     def check_writer(self):
         if self.writer and not self.writer.is_running:

@@ -49,6 +49,7 @@ def self_test(lab, judge, scenario, row):
     history.word(history.seen_place(7), 0)
     for ost in lab.osts:
         ost.pause()
+    # The fault itself: so long nobody answers.
     lab.sleep(1.2)
     for ost in lab.osts:
         ost.resume()
