@@ -133,10 +133,11 @@ public struct ParsedCommand: Hashable, Sendable {
                 "\(needed[positionals.count].name) is missing; '\(syntax.spelled(verb)) --help' says what is needed")
         }
         if positionals.count > verb.positionals.count {
-            throw Failure(.invalidArgument, "'\(positionals[verb.positionals.count])' is one argument too many for '\(verb.name)'")
+            let extra = positionals[verb.positionals.count]
+            throw Failure(.invalidArgument, "'\(extra)' is one argument too many for '\(syntax.spelled(verb))'")
         }
         for option in verb.options where option.isRequired && values[option.name] == nil {
-            throw Failure(.invalidArgument, "--\(option.name) \(option.value ?? "") is missing for '\(verb.name)'")
+            throw Failure(.invalidArgument, "--\(option.name) \(option.value ?? "") is missing for '\(syntax.spelled(verb))'")
         }
     }
 }

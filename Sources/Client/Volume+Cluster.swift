@@ -295,7 +295,7 @@ extension Volume {
                     return
                 } catch {
                     world.log(
-                        .warning, "an OST cannot be excluded",
+                        .warning, fill == 0 ? "an OST cannot be excluded" : "a fill cannot be given up",
                         [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])
                     engine.now = world.now
                     switch error.status {

@@ -30,7 +30,7 @@ int rs_thread_start(void (*body)(void *), void *context);
 /* Zeroed pages, huge ones where that is possible; NULL when there are none. */
 void *rs_map(size_t bytes);
 void rs_unmap(void *base, size_t bytes);
-/* Raises the soft limit of locked memory to the hard one. */
+/* Raise the soft limits of locked memory and of open files to the hard ones. */
 void rs_raise_locked_memory_limit(void);
 void rs_raise_open_files_limit(void);
 
