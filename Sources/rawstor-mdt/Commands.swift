@@ -24,21 +24,6 @@ func run(_ command: ParsedCommand) -> Int32 {
     }
 }
 
-/// Runs asynchronous code in a real world until it ends.
-func inWorld(
-    _ options: ReactorOptions = ReactorOptions(), _ body: @escaping (Reactor) async throws(Failure) -> Int32
-) throws(Failure) -> Int32 {
-    let reactor = try Reactor(options)
-    var outcome = Result<Int32, Failure>.success(ExitStatus.well)
-    reactor.spawn {
-        do throws(Failure) { outcome = .success(try await body(reactor)) } catch { outcome = .failure(error) }
-        reactor.stop()
-    }
-    reactor.run()
-    reactor.close()
-    return try outcome.get()
-}
-
 /// Of commands that say all that there is to say themselves.
 var quietly: ReactorOptions {
     var options = ReactorOptions()
@@ -56,7 +41,7 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
         }
         wanted = cluster
     }
-    return try inWorld(quietly) { reactor throws(Failure) in
+    return try Reactor.run(quietly) { reactor throws(Failure) in
         let cluster =
             wanted ?? Identifier(wallClockMilliseconds: reactor.wallClockMilliseconds, random: (reactor.random(), reactor.random()))
         let store = try await place.create(in: reactor)
@@ -70,7 +55,7 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
 private func info(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let place = try Store(command)
     let wantsJson = command.has("json")
-    return try inWorld(quietly) { reactor throws(Failure) in
+    return try Reactor.run(quietly) { reactor throws(Failure) in
         let store = try await place.open(in: reactor)
         let catalogue = try await ClusterCatalogue.open(store, reactor)
         var (volumes, bytes, degraded) = (0, UInt64(0), 0)

@@ -25,7 +25,7 @@ func rebuild(_ command: ParsedCommand) throws(Failure) -> Int32 {
         throw Failure(.alreadyExists, "\(path) exists already; name another place, the old catalogue may be worth a look yet")
     }
     let (isWanted, isQuiet, without) = (command.has("yes"), command.has("json"), command.values("without"))
-    return try inWorld(quietly) { [endpoints, lost] reactor throws(Failure) in
+    return try Reactor.run(quietly) { [endpoints, lost] reactor throws(Failure) in
         let scan = CatalogueScan(reactor, endpoints, cluster: cluster)
         let found = await scan.ask { ost in
             if !isQuiet { syntax.complain("\(ost.endpoint): store \(ost.hello.store), \(ost.objects.count) objects") }

@@ -64,7 +64,7 @@ func serve(_ command: ParsedCommand) throws(Failure) -> Int32 {
     reactorOptions.name = "rawstor-mdt"
     // Nobody waits for microseconds here.
     reactorOptions.spin = Interval(nanoseconds: 0)
-    return try inWorld(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
+    return try Reactor.run(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
 }
 
 private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Failure) -> Int32 {

@@ -48,15 +48,7 @@ private func serve(_ command: ParsedCommand) throws(Failure) -> Int32 {
     reactorOptions.name = "rawstor-mgs"
     // Nobody waits for microseconds here.
     reactorOptions.spin = Interval(nanoseconds: 0)
-    let reactor = try Reactor(reactorOptions)
-    var outcome = Result<Int32, Failure>.success(ExitStatus.well)
-    reactor.spawn {
-        do throws(Failure) { outcome = .success(try await serve(reactor, options)) } catch { outcome = .failure(error) }
-        reactor.stop()
-    }
-    reactor.run()
-    reactor.close()
-    return try outcome.get()
+    return try Reactor.run(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
 }
 
 private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Failure) -> Int32 {

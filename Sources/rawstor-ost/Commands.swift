@@ -21,21 +21,6 @@ func run(_ command: ParsedCommand) -> Int32 {
     }
 }
 
-/// Runs asynchronous code in a real world until it ends.
-func inWorld(_ options: ReactorOptions = ReactorOptions(), _ body: @escaping (Reactor) async throws(Failure) -> Int32) throws(Failure)
-    -> Int32
-{
-    let reactor = try Reactor(options)
-    var outcome = Result<Int32, Failure>.success(ExitStatus.well)
-    reactor.spawn {
-        do throws(Failure) { outcome = .success(try await body(reactor)) } catch { outcome = .failure(error) }
-        reactor.stop()
-    }
-    reactor.run()
-    reactor.close()
-    return try outcome.get()
-}
-
 private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
     let bytes = try command.value("size").map { text throws(Failure) in try ByteSize.parse(text) } ?? 0
@@ -44,7 +29,7 @@ private func initialize(_ command: ParsedCommand) throws(Failure) -> Int32 {
         cluster = Identifier(text: text)
         guard cluster != nil else { throw Failure(.invalidArgument, "'\(text)' is no UUID; leave --cluster out for a new cluster") }
     }
-    return try inWorld { reactor throws(Failure) in
+    return try Reactor.run { reactor throws(Failure) in
         // Before anything is made: a file of an impossible size would be left behind.
         if bytes > 0 { _ = try Geometry(diskBytes: bytes) }
         let disk = try reactor.openDisk(path, .create(bytes: bytes))

@@ -8,7 +8,7 @@ import Reactor
 func info(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
     let wantsJson = command.has("json")
-    return try inWorld { reactor throws(Failure) in
+    return try Reactor.run { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .readOnly)
         let info = try await StoreInspector.info(Operations(reactor), disk: disk, path: path)
         reactor.closeDisk(disk)
@@ -19,7 +19,7 @@ func info(_ command: ParsedCommand) throws(Failure) -> Int32 {
 
 func dump(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
-    return try inWorld { reactor throws(Failure) in
+    return try Reactor.run { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .readOnly)
         try await StoreInspector.describeLog(Operations(reactor), disk: disk, path: path) { print($0) }
         reactor.closeDisk(disk)

@@ -45,7 +45,7 @@ func serve(_ command: ParsedCommand) throws(Failure) -> Int32 {
     reactorOptions.logLevel = options.logLevel
     reactorOptions.name = "rawstor-ost"
     if let spin = options.spin { reactorOptions.spin = spin }
-    return try inWorld(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
+    return try Reactor.run(reactorOptions) { reactor throws(Failure) in try await serve(reactor, options) }
 }
 
 private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Failure) -> Int32 {

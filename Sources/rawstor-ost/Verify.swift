@@ -10,7 +10,7 @@ func verify(_ command: ParsedCommand) throws(Failure) -> Int32 {
     let path = command.positionals[0]
     let target = command.value("json")
     let found: ((StoreVerifier.Held) -> Void)? = command.has("list") ? { print(text($0)) } : nil
-    return try inWorld { reactor throws(Failure) in
+    return try Reactor.run { reactor throws(Failure) in
         let disk = try reactor.openDisk(path, .readOnly)
         let report = try await StoreVerifier.verify(Operations(reactor), disk: disk, path: path, found: found)
         reactor.closeDisk(disk)

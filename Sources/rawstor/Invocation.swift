@@ -112,16 +112,7 @@ func inWorld<Value>(_ body: @escaping (Reactor) async throws(Failure) -> Value) 
     var options = ReactorOptions()
     // What goes wrong and does not heal by itself ends in a sentence of ours; the log of the rest is for daemons.
     options.logLevel = .error
-    let reactor = try Reactor(options)
-    var outcome: Result<Value, Failure>?
-    reactor.spawn {
-        do throws(Failure) { outcome = .success(try await body(reactor)) } catch { outcome = .failure(error) }
-        reactor.stop()
-    }
-    reactor.run()
-    reactor.close()
-    guard let outcome else { unreachable("a world stops before its command") }
-    return try outcome.get()
+    return try Reactor.run(options, body)
 }
 
 /// Asks the catalogue at `address`, that of an OST or of a cluster.
