@@ -4,7 +4,7 @@ Servers run on core 0. What a system owns lies below the bench's folder and ends
 touched. A system is made without side effects, so that whatever `launch` leaves half done can be stopped. What goes wrong is a Failure
 with a sentence.
 """
-import json, os, shutil, signal, socket, subprocess, time, urllib.request, uuid
+import json, os, shutil, signal, socket, subprocess, tempfile, time, urllib.request, uuid
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -74,16 +74,17 @@ class Server(System):
             process = subprocess.Popen(["taskset", "-c", "0", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
         process.title, process.log = f"{name} of {self.name}", path
         self.processes.append(process)
-    def wait_for_port(self, port):
+    def wait_for_port(self, port): self.wait_for(socket.AF_INET, ("127.0.0.1", port))
+    def wait_for(self, family, address):
         """That of the process which was started last."""
         process = self.processes[-1]
         for _ in range(200):
             if process.poll() is not None: raise ended(process)
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.2).close()
-                return
-            except OSError: time.sleep(0.05)
-        raise Failure(f"{process.title} does not listen on port {port} after 10 s")
+            with socket.socket(family) as s:
+                s.settimeout(0.2)
+                if s.connect_ex(address) == 0: return
+            time.sleep(0.05)
+        raise Failure(f"{process.title} does not listen on {address} after 10 s")
     def stop(self):
         for process in self.processes: process.send_signal(signal.SIGTERM)
         for process in self.processes:
@@ -94,19 +95,25 @@ class Server(System):
         self.processes = []
 
 class QemuNBD(Server):
-    """qemu-nbd on a file of its own, io_uring, no cache."""
+    """qemu-nbd on a file of its own, io_uring, no cache, and a Unix socket."""
     name = "qemu-nbd"
     def __init__(self, folder, size):
         super().__init__(folder, size)
         self.space = size
+        self.sockets = None
     def launch(self):
         os.mkdir(self.folder)
-        self.port = free_port()
+        # Not below the folder: the path of a socket must be short, and qemu-nbd takes no relative one.
+        self.sockets = tempfile.TemporaryDirectory(prefix="bench-")
+        self.socket = f"{self.sockets.name}/socket"
         run("fallocate", "-l", str(self.size), f"{self.folder}/disk")
-        self.start("qemu-nbd", "qemu-nbd", "-f", "raw", "--cache=none", "--aio=io_uring", "-t", "-e", "4", "-b", "127.0.0.1",
-            "-p", str(self.port), f"{self.folder}/disk")
-        self.wait_for_port(self.port)
-    def engine(self): return ["--ioengine=nbd", f"--uri=nbd://127.0.0.1:{self.port}/"]
+        self.start("qemu-nbd", "qemu-nbd", "-f", "raw", "--cache=none", "--aio=io_uring", "-t", "-e", "4", "-k", self.socket,
+            f"{self.folder}/disk")
+        self.wait_for(socket.AF_UNIX, self.socket)
+    def engine(self): return ["--ioengine=nbd", f"--uri=nbd+unix:///?socket={self.socket}"]
+    def stop(self):
+        super().stop()
+        if self.sockets: self.sockets.cleanup()
 
 class Rawstor(Server):
     """What one OST and a cluster of them share."""
@@ -132,19 +139,23 @@ class Rawstor(Server):
 def store_bytes(data): return data + (data >> 2) + (256 << 20)
 
 class OST(Rawstor):
-    """One rawstor-ost on a file of its own, over TCP."""
-    name = "ost"
+    """One rawstor-ost on a file of its own, through the Unix socket that it tells clients of its machine."""
+    name, serve = "ost", ()
     def __init__(self, folder, size, binaries, engine):
         super().__init__(folder, size, binaries, engine)
         self.space = store_bytes(size)
     def launch(self):
         os.mkdir(self.folder)
-        self.url = f"ost://127.0.0.1:{self.start_ost('ost', self.space)}/bench"
+        self.url = f"ost://127.0.0.1:{self.start_ost('ost', self.space, serve=self.serve)}/bench"
         self.rawstor("volume", "create", "--size", str(self.size), self.url)
     def renew(self):
         self.rawstor("volume", "rm", "--yes", self.url)
         self.rawstor("volume", "create", "--size", str(self.size), self.url)
     def engine(self): return [f"--ioengine=external:{self.external}", f"--url={self.url}"]
+
+class OSTOverTCP(OST):
+    """The same over TCP, as from another machine."""
+    name, serve = "ost-tcp", ("--tcp-only",)
 
 class Cluster(Rawstor):
     """A metadata server and three OSTs, each a host of its own. `copies` is how often the bytes of a volume lie in it, all volumes

@@ -104,6 +104,8 @@ public enum Limits {
     public static let requestDeadlineDefault = Interval.seconds(30)
     public static let connectDeadline = Interval.seconds(5)
     public static let helloDeadline = Interval.seconds(10)
+    /// For the Unix socket of a daemon that has just answered over TCP.
+    public static let nearbyDeadline = Interval.seconds(1)
     /// Without a request or a keep-alive for this long a connection is closed.
     public static let idleTimeout = Interval.seconds(60)
     public static let keepAliveInterval = Interval.seconds(15)

@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -46,8 +47,13 @@ int rs_address_unix(const char *path, struct rs_address *address) {
     if (length == 0 || length >= sizeof name.sun_path)
         return -ENAMETOOLONG;
     memcpy(name.sun_path, path, length);
-    memcpy(address->bytes, &name, sizeof name);
     address->length = sizeof name;
+    if (path[0] == '@') {
+        /* The length counts: an abstract name has no end of its own. */
+        name.sun_path[0] = '\0';
+        address->length = (uint32_t)(offsetof(struct sockaddr_un, sun_path) + length);
+    }
+    memcpy(address->bytes, &name, sizeof name);
     address->family = AF_UNIX;
     return 0;
 }

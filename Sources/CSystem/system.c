@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -169,6 +170,11 @@ void rs_boot_id(char text[40]) {
     ssize_t count = read(descriptor, text, 36);
     if (count != 36) text[0] = 0;
     close(descriptor);
+}
+
+uint64_t rs_network_namespace(void) {
+    struct stat status;
+    return stat("/proc/self/ns/net", &status) < 0 ? 0 : status.st_ino;
 }
 
 /* The number behind `key` in a file of "key: number kB" lines, or the number that the file begins with when `key` is empty; -1 if there is

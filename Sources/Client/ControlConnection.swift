@@ -16,7 +16,8 @@ public final class ControlConnection {
     /// A failure in the middle of a frame leaves the stream useless.
     public private(set) var isBroken = false
 
-    /// Connects and says hello. A daemon of another role than `expected` is refused, and one of another cluster than `hello` names.
+    /// Connects and says hello, in the end through the daemon's Unix socket if this is its machine. A daemon of another role than
+    /// `expected` is refused, and one of another cluster than `hello` names.
     public static func open(
         _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting expected: Hello.Role = .ost,
         software: String = OpenOptions.clientDefault, incarnation: UInt64 = 0,
@@ -29,14 +30,32 @@ public final class ControlConnection {
     public static func open(
         _ world: any World, _ endpoint: Endpoint, saying hello: Hello, expecting expected: [Hello.Role], deadline: Instant
     ) async throws(Failure) -> ControlConnection {
+        let connection = try await open(world, endpoint, called: endpoint, hello, expected, deadline)
+        guard case .tcp = endpoint, let nearby = connection.peer.nearby, nearby.place == world.place, nearby.place != .zero else {
+            return connection
+        }
+        let soon = min(deadline, world.now + Limits.nearbyDeadline)
+        do throws(Failure) {
+            let nearer = try await open(world, .nearby(nearby.name), called: endpoint, hello, expected, soon)
+            connection.close()
+            return nearer
+        } catch {
+            return connection
+        }
+    }
+
+    /// `name` is what sentences call it.
+    private static func open(
+        _ world: any World, _ endpoint: Endpoint, called name: Endpoint, _ hello: Hello, _ expected: [Hello.Role], _ deadline: Instant
+    ) async throws(Failure) -> ControlConnection {
         let operations = Operations(world)
         let connectDeadline = min(deadline, world.now + Limits.connectDeadline)
         switch await operations.connect(to: endpoint, deadline: connectDeadline) {
         case .failure(let errno):
             operations.close()
-            throw Failure(.unreachable, "\(endpoint) cannot be reached: \(errno.sentence)")
+            throw Failure(.unreachable, "\(name) cannot be reached: \(errno.sentence)")
         case .success(let stream):
-            let connection = ControlConnection(world, operations, stream, endpoint)
+            let connection = ControlConnection(world, operations, stream, name)
             do throws(Failure) {
                 try await connection.say(hello, expecting: expected, deadline: deadline)
             } catch {

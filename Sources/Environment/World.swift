@@ -14,6 +14,9 @@ public protocol World: AnyObject, Sendable {
     func random() -> UInt64
     /// Names the time since this machine was started: what a disk's cache has taken in since is there as long as it stays the same.
     var hostBoot: Identifier { get }
+    /// Names the network that this process is in on this machine: where two are equal, each can reach what the other listens at. Zero
+    /// where it is not known.
+    var place: Identifier { get }
     var executor: any WorldExecutor { get }
     func log(_ level: LogLevel, _ message: String, _ fields: [LogField])
     func mark(_ name: StaticString)
@@ -149,6 +152,10 @@ public enum Endpoint: Hashable, Sendable, CustomStringConvertible {
         case .unix(let path): path
         }
     }
+
+    /// The Unix socket of a daemon that goes by this name, which is drawn anew at each start, for clients on its machine
+    /// (docs/decisions/0023). No file: it goes with the daemon, and only its network namespace sees it.
+    public static func nearby(_ name: Identifier) -> Endpoint { .unix(path: "@rawstor/\(name)") }
 }
 
 public enum LogLevel: Int, Comparable, Sendable {

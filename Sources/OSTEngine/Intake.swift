@@ -76,7 +76,7 @@ extension OSTEngine {
             if !hello.software.isEmpty { connections[index].peer = "\(printable(hello.software)) (\(connections[index].peer))" }
             let reply = Hello(
                 role: .ost, cluster: store.cluster, store: store.store, mountCounter: store.mountCounter, boot: store.boot,
-                software: configuration.software, incarnation: store.incarnation)
+                software: configuration.software, incarnation: store.incarnation, nearby: configuration.nearby)
             return answer(slot, .ok, body: reply.encoded)
         } catch {
             failure = error

@@ -1,4 +1,5 @@
 import Base
+import Wire
 
 /// What an operator may choose about one OST's memory and limits. Everything else is in `Limits`.
 public struct OSTConfiguration: Hashable, Sendable {
@@ -10,6 +11,8 @@ public struct OSTConfiguration: Hashable, Sendable {
     public var smallBuffers = Limits.requestsMax
     /// How the daemon calls itself in the hello.
     public var software = "rawstor-ost"
+    /// Where it listens for clients on its machine.
+    public var nearby: Nearby?
 
     public init() {}
 

@@ -158,9 +158,11 @@ final class Connector: CompletionSink {
         }
         rs_close(descriptor)
         if !isWanted { return forget(index, attempt) }
-        if result == -ErrorCode.cancelled {
+        if hasTimedOut {
+            attempt.lastError = -ErrorCode.timedOut
+        } else if result == -ErrorCode.cancelled || result == -ErrorCode.interrupted {
             // Not cancelled by us: the thread that began it has ended. The same address again.
-            if !hasTimedOut { attempt.next -= 1 }
+            attempt.next -= 1
         } else {
             attempt.lastError = result
         }

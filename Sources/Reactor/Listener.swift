@@ -39,7 +39,8 @@ struct Listener {
         if rs_address_unix(path, &address) < 0 {
             throw Failure(.invalidArgument, "cannot listen on '\(path)': the path of a Unix socket has 1 to 107 bytes")
         }
-        switch rs_file_kind(path) {
+        let isFile = !path.hasPrefix("@")
+        switch isFile ? rs_file_kind(path) : rs_file_none {
         case rs_file_none: break
         case rs_file_socket:
             let isLive = rs_socket_is_live(&address)
@@ -54,7 +55,7 @@ struct Listener {
         let descriptor = rs_listen(&address, backlog)
         if descriptor < 0 { throw failure(.unix(path: path), -descriptor) }
         var file = rs_file_identity()
-        let hasFile = rs_file_identity(path, &file) == 0
+        let hasFile = isFile && rs_file_identity(path, &file) == 0
         return Listener(descriptor: descriptor, endpoint: .unix(path: path), file: hasFile ? file : nil)
     }
 

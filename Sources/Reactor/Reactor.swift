@@ -96,6 +96,10 @@ public final class Reactor: World, @unchecked Sendable {
     public var wallClockMilliseconds: UInt64 { rs_wall_clock_milliseconds() }
     public func random() -> UInt64 { randomGenerator.next() }
     public let hostBoot: Identifier
+    public var place: Identifier {
+        let network = rs_network_namespace()
+        return hostBoot == .zero || network == 0 ? .zero : Identifier(high: hostBoot.high, low: hostBoot.low ^ network)
+    }
 
     /// Zero, which is never equal to a boot that is known, where the kernel does not tell.
     private static var bootOfThisMachine: Identifier {

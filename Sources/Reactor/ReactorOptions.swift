@@ -11,7 +11,7 @@ public struct ReactorOptions: Sendable {
     public var transfersAtOnceMax = 64
     /// A wait that will most likely be shorter than this, while little is under way, is spent looking instead of sleeping: waking up costs
     /// more than the wait is worth. Zero: always sleeps.
-    public var spin = Interval(nanoseconds: 200_000)
+    public var spin = Interval(nanoseconds: 500_000)
     /// Operations under way at once, of all kinds. Beyond it they end with -ENOBUFS.
     public var operationsMax = 16384
     /// The ring is not bound to a thread, so that the caller may drive the reactor from one thread now and from another later, one at a

@@ -262,6 +262,7 @@ public final class SimWorld: World, @unchecked Sendable {
     public func random() -> UInt64 { generator.next() }
 
     public var hostBoot: Identifier { host.boot }
+    public var place: Identifier { host.boot }
 
     public var executor: any WorldExecutor { jobs }
 

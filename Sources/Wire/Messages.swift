@@ -54,11 +54,14 @@ public struct Hello: Message {
     /// Of the catalogue: of a client that whose map it has, of an OST the one that it belongs to; 0: none. It rises when a catalogue is
     /// rebuilt from the disks, and whoever comes with an older one is refused.
     public var incarnation: UInt64
+    /// Of an OST: its Unix socket for clients on its machine (docs/decisions/0023); no part of the body where it has none.
+    public var nearby: Nearby?
 
     public init(
         role: Role, cluster: Identifier = .zero, features: UInt64 = 0, frameBytesMax: UInt32 = UInt32(Limits.frameBytesMax),
         requestsMax: UInt32 = UInt32(Limits.requestsPerConnectionMax), store: Identifier = .zero, mountCounter: UInt64 = 0,
-        boot: Identifier = .zero, software: String = "", authentication: String = "", incarnation: UInt64 = 0
+        boot: Identifier = .zero, software: String = "", authentication: String = "", incarnation: UInt64 = 0,
+        nearby: Nearby? = nil
     ) {
         self.role = role
         self.cluster = cluster
@@ -71,6 +74,7 @@ public struct Hello: Message {
         self.software = software
         self.authentication = authentication
         self.incarnation = incarnation
+        self.nearby = nearby
     }
 
     public func encode(to body: inout BodyWriter) {
@@ -85,6 +89,9 @@ public struct Hello: Message {
         body.put(software)
         body.put(authentication)
         body.put(incarnation)
+        guard let nearby else { return }
+        body.put(nearby.place)
+        body.put(nearby.name)
     }
 
     public init(from body: inout BodyReader) throws(Failure) {
@@ -101,6 +108,20 @@ public struct Hello: Message {
         software = try body.getString()
         authentication = try body.getString(max: 4096)
         incarnation = try body.get(UInt64.self)
+        if !body.isAtEnd { nearby = Nearby(place: try body.getIdentifier(), name: try body.getIdentifier()) }
+    }
+}
+
+/// A Unix socket in a network of a machine.
+public struct Nearby: Hashable, Sendable {
+    /// Who is in the same one can reach it.
+    public var place: Identifier
+    /// Drawn at each start of the daemon.
+    public var name: Identifier
+
+    public init(place: Identifier, name: Identifier) {
+        self.place = place
+        self.name = name
     }
 }
 

@@ -7,6 +7,7 @@ import OSTDaemon
 import OSTEngine
 import PartStore
 import Reactor
+import Wire
 
 /// What the command line asks `serve` for, checked before anything is opened.
 private struct ServeOptions {
@@ -15,6 +16,7 @@ private struct ServeOptions {
     var metrics: Endpoint?
     var logLevel = LogLevel.info
     var spin: Interval?
+    var isOverTCPOnly: Bool
     /// For the map.
     var memory: UInt64?
     var membership: Membership?
@@ -27,6 +29,7 @@ private struct ServeOptions {
         if endpoints.isEmpty { endpoints = [.tcp(host: "127.0.0.1", port: 7710)] }
         if let text = command.value("metrics") { metrics = try ListenAddress.parse(text) }
         for endpoint in endpoints + [metrics].compactMap({ $0 }) { try ListenAddress.check(endpoint, allowsNetwork: allowsNetwork) }
+        isOverTCPOnly = command.has("tcp-only")
         if let text = command.value("spin") {
             guard let microseconds = UInt64(text), microseconds <= 10_000 else {
                 throw Failure(.invalidArgument, "--spin is a number of microseconds, at most 10000; '\(text)' is not")
@@ -78,11 +81,17 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
             ])
     }
     let cluster = store.cluster
-    let server = try OSTServer(world: reactor, disk: disk, store: store) { () throws(Failure) in
+    var configuration = OSTConfiguration()
+    if !options.isOverTCPOnly, reactor.place != .zero {
+        configuration.nearby = Nearby(place: reactor.place, name: Identifier(high: reactor.random(), low: reactor.random()))
+    }
+    let server = try OSTServer(world: reactor, disk: disk, store: store, configuration: configuration) { () throws(Failure) in
         try await StoreFile.load(operations, disk: disk, path: options.path, options: storeOptions, afterFailure: true)
     }
     // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
     reactor.isInHaste = { [weak server] in server.map { $0.takeMostInFlight() <= 4 } ?? false }
+    // Before anybody can hear of it.
+    if let nearby = configuration.nearby { try server.listen(on: .nearby(nearby.name)) }
     var endpoints: [Endpoint] = []
     for endpoint in options.endpoints {
         endpoints.append(try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) })

@@ -29,7 +29,8 @@ let syntax = CommandSyntax(
             positionals: [path],
             options: [
                 .value("listen", "HOST:PORT", "Listens there for clients; 127.0.0.1:7710 if nothing else is said.", isRepeatable: true),
-                .value("listen-unix", "SOCKET", "Listens on a Unix socket.", isRepeatable: true),
+                .value("listen-unix", "SOCKET", "Listens on a Unix socket; @NAME is one without a file.", isRepeatable: true),
+                .flag("tcp-only", "Clients on this machine stay on TCP as well, instead of going on through a Unix socket."),
                 .value("metrics", "HOST:PORT", "Serves /metrics for Prometheus and /healthz there."),
                 .value(
                     "mdt", "HOST:PORT[,HOST:PORT]", "Registers at these metadata servers of its cluster, and tells them that it is there.",
@@ -47,7 +48,7 @@ let syntax = CommandSyntax(
                         + "machine's name."),
                 .value(
                     "spin", "US",
-                    "With little under way, looks this many microseconds for what comes next before it sleeps; 200 by default, 0 never."),
+                    "With little under way, looks this many microseconds for what comes next before it sleeps; 500 by default, 0 never."),
                 .value(
                     "memory", "SIZE",
                     "Memory for the map of blocks: what would need more is refused as if the disk were full. By default what is available, "

@@ -65,12 +65,21 @@ struct Batch {
     }
 
     private mutating func performInWorkers() {
-        let open = Array(outcomes.indices.filter { outcomes[$0] == nil }.prefix(jobs * Batch.runsPerWorker))
-        var workers = Workers()
-        for job in 0..<min(jobs, open.count) {
+        let open = outcomes.indices.filter { outcomes[$0] == nil }
+        // Each job has its own row of workers, one after the other, and waits for no other job.
+        let rows = (0..<min(jobs, open.count)).map { job in
             let mine = stride(from: job, to: open.count, by: jobs).map { open[$0] }
-            guard let out = workers.fork() else { continue }
-            for index in mine { workers.send(index, tasks[index].perform(isVerbose: false, watched: nil), to: out) }
+            return stride(from: 0, to: mine.count, by: Batch.runsPerWorker).map { mine[$0..<min($0 + Batch.runsPerWorker, mine.count)] }
+        }
+        let workers = Workers()
+        for row in rows where workers.fork() {
+            for indices in row {
+                if workers.fork() {
+                    for index in indices { workers.send(index, tasks[index].perform(isVerbose: false, watched: nil)) }
+                    rs_exit(0)
+                }
+                rs_wait_for_all()
+            }
             rs_exit(0)
         }
         let shows = rs_file_is_terminal(2)
@@ -81,8 +90,8 @@ struct Batch {
             say("\r\(done) of \(tasks.count) runs, \(failed.count) failed ")
         }
         // The first that each had to do and has not.
-        for job in 0..<min(jobs, open.count) {
-            let lost = stride(from: job, to: open.count, by: jobs).map { open[$0] }.first { outcomes[$0] == nil }
+        for indices in rows.joined() {
+            let lost = indices.first { outcomes[$0] == nil }
             if let lost { outcomes[lost] = Outcome(problems: ["seed \(tasks[lost].seed): the process ended; what it said stands above"]) }
         }
     }

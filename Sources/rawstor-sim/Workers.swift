@@ -16,14 +16,14 @@ struct Workers {
         }
     }
 
-    /// Returns twice: in the worker where to write, in this process nil.
-    mutating func fork() -> Int32? {
+    /// Returns twice: true in the new process.
+    func fork() -> Bool {
         let id = rs_fork()
         if id < 0 { syntax.complain("no process can be made, others do its work") }
-        return id == 0 ? pipe.write : nil
+        return id == 0
     }
 
-    func send(_ index: Int, _ outcome: Outcome, to descriptor: Int32) {
+    func send(_ index: Int, _ outcome: Outcome) {
         let numbers =
             [UInt64(index), outcome.traceHash, UInt64(outcome.events), outcome.virtualSeconds, UInt64(outcome.writes)]
             + outcome.marks.words + outcome.faults.all.map { UInt64($0) }
@@ -34,7 +34,7 @@ struct Workers {
                 "\t" + problem.replacing("\n", with: " ").utf8.prefix(max(0, room)).reduce(into: "") { $0.unicodeScalars.append(.init($1)) }
         }
         line += "\n"
-        line.withUTF8 { rs_write_all(descriptor, $0.baseAddress, $0.count) }
+        line.withUTF8 { rs_write_all(pipe.write, $0.baseAddress, $0.count) }
     }
 
     /// Until all workers have ended.

@@ -29,6 +29,10 @@ final class FakeDaemon {
     var refusesOpens: Status?
     /// Takes data requests and answers none.
     var isMute = false
+    /// What its hello tells.
+    var nearby: Nearby?
+    /// How many frames came in where.
+    private(set) var frames: [Endpoint: Int] = [:]
     private let boot: Identifier
 
     init(_ world: SimWorld, _ store: FakeStore) throws {
@@ -37,15 +41,19 @@ final class FakeDaemon {
         operations = Operations(world)
         store.boots += 1
         boot = Identifier(high: 9, low: store.losesPower ? store.boots : 0)
-        let listener = try world.listen(on: FakeDaemon.endpoint)
+        try listen(on: FakeDaemon.endpoint)
+    }
+
+    func listen(on endpoint: Endpoint) throws {
+        let listener = try world.listen(on: endpoint)
         world.spawn {
             while case .success(let stream) = await self.operations.accept(listener) {
-                self.world.spawn { await self.serve(stream) }
+                self.world.spawn { await self.serve(stream, endpoint) }
             }
         }
     }
 
-    private func serve(_ stream: StreamID) async {
+    private func serve(_ stream: StreamID, _ endpoint: Endpoint) async {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 << 20, alignment: 16)
         defer { memory.deallocate() }
         while await receive(stream, memory, FrameHeader.bytes) {
@@ -53,6 +61,7 @@ final class FakeDaemon {
             let body = UnsafeMutableRawBufferPointer(rebasing: memory[FrameHeader.bytes...])
             guard await receive(stream, body, header.bodyBytes) else { break }
             store.opcodes.append(header.opcode)
+            frames[endpoint, default: 0] += 1
             if isMute, header.opcode == .read || header.opcode == .write { continue }
             let meta = Array(body[..<Int(header.metaBytes)])
             let payload = Array(body[Int(header.metaBytes)..<header.bodyBytes])
@@ -93,7 +102,7 @@ final class FakeDaemon {
         reply.mark = store.durable
         switch header.opcode {
         case .hello:
-            let hello = Hello(role: .ost, cluster: Identifier(high: 5, low: 5), boot: boot)
+            let hello = Hello(role: .ost, cluster: Identifier(high: 5, low: 5), boot: boot, nearby: nearby)
             return frame(reply, hello.encoded)
         case .create:
             let object = try decode(ObjectRecord.self, meta)

@@ -26,6 +26,23 @@ import Testing
         }
     }
 
+    /// A name in the abstract namespace has no file, and none of that name is touched.
+    @Test func abstractNamesCarryLargeTransfersBothWays() async throws {
+        try await withReactor { bench in
+            let name = Endpoint.unix(path: "@rawstor-test/\(bench.directory)")
+            let listener = try bench.reactor.listen(on: name)
+            #expect(failure { () throws(Failure) in _ = try bench.reactor.listen(on: name) }?.status == .busy)
+            try await echo(bench, listener, name)
+            bench.reactor.closeListener(listener)
+            #expect(await bench.operations.connect(to: name, deadline: bench.soon) == .failure(Errno(ECONNREFUSED)))
+            let file = "@rawstor-test-\(getpid())"
+            Glibc.close(open(file, O_CREAT | O_WRONLY, 0o600))
+            defer { unlink(file) }
+            bench.reactor.closeListener(try bench.reactor.listen(on: .unix(path: file)))
+            #expect(access(file, F_OK) == 0)
+        }
+    }
+
     /// 8 MiB there and back, more than any socket buffers.
     private func echo(_ bench: Bench, _ listener: ListenerID, _ endpoint: Endpoint) async throws {
         let operations = bench.operations

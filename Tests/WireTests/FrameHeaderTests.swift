@@ -168,6 +168,12 @@ private func sealed(_ bytes: [UInt8]) -> [UInt8] {
         let object = ObjectRecord(id: Identifier(high: 1, low: 2), name: "v", bytes: 512)
         #expect(hex(CreateRequest(object, record: [9])) == hex(object) + "01000000" + "09")
         #expect(hex(Hello(role: .client, incarnation: 6)).hasSuffix("0000" + "0000" + "0600000000000000"))
+        let nearby = Nearby(place: Identifier(high: 1, low: 2), name: Identifier(high: 3, low: 4))
+        let identifiers = "0000000000000001" + "0000000000000002" + "0000000000000003" + "0000000000000004"
+        #expect(hex(Hello(role: .ost, nearby: nearby)) == hex(Hello(role: .ost)) + identifiers)
+        #expect(try Hello(decoding: Hello(role: .ost, nearby: nearby).encoded).nearby == nearby)
+        // Half of it is none.
+        #expect(throws: Failure.self) { try Hello(decoding: Hello(role: .ost, nearby: nearby).encoded.dropLast()) }
         #expect(Opcode.volumeRecord.rawValue == 11 && Opcode.adopt.rawValue == 12)
         let tooLarge = StampRequest(record: [UInt8](repeating: 0, count: Limits.volumeRecordBytesMax + 1)).encoded
         #expect(throws: Failure.self) { try tooLarge.withUnsafeBytes { try StampRequest(decoding: $0) } }

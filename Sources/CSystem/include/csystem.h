@@ -15,6 +15,8 @@ uint64_t rs_processor_nanoseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
 /* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
 void rs_boot_id(char text[40]);
+/* Of this process, the same number for all in it while this machine runs; 0 if unknown. */
+uint64_t rs_network_namespace(void);
 /* What this machine calls itself; 0 or a negative errno, also when it does not fit. */
 int rs_host_name(char *name, size_t bytes);
 /* `PROGRAM on HOST, process N`, cut where it does not fit. */
@@ -107,6 +109,7 @@ enum { rs_addresses_max = 16 };
 /* The number of addresses, at least 1; or rs_resolve_failed, rs_resolve_again. */
 enum { rs_resolve_failed = -1, rs_resolve_not_numeric = -2 };
 int rs_address_resolve(const char *host, uint16_t port, bool numeric_only, struct rs_address *addresses, int max);
+/* A path that begins with @ is a name in the abstract namespace. */
 int rs_address_unix(const char *path, struct rs_address *address);
 /* The host in numbers, and the port. */
 int rs_address_of(int descriptor, char *host, size_t host_bytes, uint16_t *port);
