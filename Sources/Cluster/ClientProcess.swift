@@ -55,10 +55,12 @@ final class ClientProcess {
                 options.force = force || attempts > 3
                 let began = world.now
                 do throws(Failure) {
+                    history.asks(client: number)
                     let opened = try await Volume.open(world, run.address, options)
                     adopt(opened)
                     break
                 } catch {
+                    history.hasAsked(client: number)
                     run.check(open: error, isLate: began >= run.healedAt)
                     attempts += 1
                     await pause(.milliseconds(run.universe.choices.between(50, 1_500)))
@@ -129,6 +131,7 @@ final class ClientProcess {
             if let flushing = entry.flushing { history.dropFlush(flushing) }
         }
         pending.removeAll()
+        history.hasAsked(client: number)
         world.kill()
     }
 

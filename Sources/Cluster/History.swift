@@ -54,6 +54,10 @@ final class History {
     private(set) var losses = 0
     /// A client that cannot be reached may read and flush for a while after another one has opened the volume.
     var writersMayLinger = false
+    /// Clients that ask for the volume now, and whether another one than the writer has asked since that got it.
+    private var asking: Set<Int> = []
+    private var isContested = false
+    private var lossesWhenOpened = 0
     /// What happens to this sector is told to `onWatched`.
     var watched: Int?
     var onWatched: (String) -> Void = { _ in }
@@ -98,6 +102,18 @@ final class History {
         return write.firstSector <= watched && watched < write.firstSector + write.sectors
     }
 
+    /// This client asks for the volume, and may be granted it without anybody else hearing of that.
+    func asks(client: Int) {
+        asking.insert(client)
+        if client != writer { isContested = true }
+    }
+
+    /// It has been refused, or is no more.
+    func hasAsked(client: Int) { asking.remove(client) }
+
+    /// Power was lost, and the writer may have a successor that takes another member for the truth than the one it reads.
+    private var mayBeUndone: Bool { isContested && losses > lossesWhenOpened }
+
     private func report(_ text: String) { if problems.count < 20 { problems.append("\(name): \(text)") } }
 
     // Clients
@@ -105,6 +121,9 @@ final class History {
     /// This client is the writer from now on. What others have under way has happened or never will.
     func opened(by client: Int) {
         stamp += 1
+        asking.remove(client)
+        isContested = !asking.isEmpty
+        lossesWhenOpened = losses
         leftBehind[writer] = acknowledged
         writer = client
         for number in openWrites where writes[Int(number)].client != client && writes[Int(number)].endedAt == .max {
@@ -215,7 +234,7 @@ final class History {
                         + "from \(reading.floors[index]) on"
                 )
             }
-            guard !reading.crossedLoss else { continue }
+            guard !reading.crossedLoss, !mayBeUndone else { continue }
             floor[sector] = max(floor[sector], found)
             defer { if sector == watched { tell("a read has found \(describe(found))") } }
             // Zeros may be from any write of zeros: nothing can be said of what came before the last of them.

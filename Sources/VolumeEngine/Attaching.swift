@@ -29,6 +29,8 @@ extension VolumeEngine {
         settleGhosts(peer)
         state.pointee.isRolledBack = !isWhole
         if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
+        // It was away when the volume was opened: what it has in doubt was not reconciled. The map that excludes it holds soon.
+        if isFirst, isWritable { state.pointee.isLacking = tableNext != nil }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))
@@ -208,7 +210,8 @@ extension VolumeEngine {
                 return peers.at(peer).pointee.durability.settleLoss()
             }
             if (tableNext ?? table).couldDo(without: peer, { _ in true }) || isFillEnding(beside: peer) { return taint(peer) }
-            // It is the last one wherever it is in sync.
+            // It is the last one wherever it is in sync; in the map that comes, if one does, and until that holds others may have more.
+            peers.at(peer).pointee.isLacking = tableNext != nil
         }
         powerLost()
         peers.at(peer).pointee.durability.settleLoss()

@@ -28,7 +28,7 @@ final class ReplicaRig {
     private let list = UnsafeMutablePointer<IOVector>.allocate(capacity: 64)
 
     init(
-        peers: Int = 3, members: Int = 2, floor: Int = 1, patience: Interval? = nil, seed: UInt64 = 1,
+        peers: Int = 3, members: Int = 2, floor: Int = 1, patience: Interval? = nil, seed: UInt64 = 1, away: Set<Int> = [],
         state: (_ placement: Int, _ peer: Int) -> MemberTable.State = { _, _ in .inSync }
     ) {
         var all: ContiguousArray<MemberTable.Member> = []
@@ -47,7 +47,7 @@ final class ReplicaRig {
         boots = (0..<peers).map { Identifier(high: 1, low: UInt64($0)) }
         isDown = [Bool](repeating: false, count: peers)
         isResetWanted = [Bool](repeating: false, count: peers)
-        for peer in 0..<peers { attach(peer) }
+        for peer in 0..<peers where !away.contains(peer) { attach(peer) }
     }
 
     deinit {

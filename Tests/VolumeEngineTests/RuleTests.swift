@@ -236,6 +236,54 @@ import Wire
 
     @Test func norOfOneWhoseLossIsNotTheTruthAnyMore() throws { #expect(try nothingIsReadOfOneThatGoes()) }
 
+    /// It is excluded while it is away where another one has everything, and is the last one elsewhere, so what it lost there is told and
+    /// it goes on; but not here.
+    private func nothingIsReadFromOneThatComesBackAsTheLastElsewhere() throws -> Bool {
+        let rig = ReplicaRig(peers: 3) { placement, peer in placement == 1 && peer == 2 ? .stale : .inSync }
+        let offset = 3 * ReplicaRig.chunkBytes
+        rig.submit(.write, offset, block, value: 6)
+        try rig.run()
+        rig.detach(1)
+        rig.isDown[0] = true
+        rig.isDown[1] = true
+        rig.submit(.write, offset + UInt64(block), block, value: 7)
+        for _ in 0..<6 { rig.tick(after: .milliseconds(100)) }
+        #expect(rig.exclusions.contains(1))
+        rig.exclude(1)
+        rig.boots[1] = Identifier(high: 2, low: 2)
+        rig.osts[1].losePower()
+        (rig.osts[1].blocks, rig.osts[1].versions) = ([:], [:])
+        rig.isDown[1] = false
+        rig.attach(1)
+        let read = rig.submit(.read, offset, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[0] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok)
+        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 6 }
+    }
+
+    @Test func norFromOneThatIsTheLastElsewhere() throws { #expect(try nothingIsReadFromOneThatComesBackAsTheLastElsewhere()) }
+
+    /// What it has in doubt from an earlier writer was not reconciled with the others.
+    private func nothingIsReadFromOneThatTheOpenMissed() throws -> Bool {
+        let rig = ReplicaRig(peers: 2, away: [1])
+        for index in 0..<UInt64(block / Block.bytes) { rig.osts[1].blocks[index] = [UInt8](repeating: 5, count: Block.bytes) }
+        rig.isDown[0] = true
+        rig.exclude(1)
+        rig.attach(1)
+        let read = rig.submit(.read, 0, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[0] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok && rig.excluded == [1])
+        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 0 }
+    }
+
+    @Test func norFromOneThatWasAwayWhenTheVolumeWasOpened() throws { #expect(try nothingIsReadFromOneThatTheOpenMissed()) }
+
     /// It was acknowledged to nobody, so nobody missed it; the other member, which never had it, does not count any more.
     private func whatOnlyOneHadTakenIsSentAgain() throws -> Bool {
         let rig = ReplicaRig(peers: 2)
@@ -370,7 +418,8 @@ import Wire
             case .settlesLossAtTheEndOfAFill: try aLossAtTheEndOfAFillIsNotBelieved()
             case .readsBesideLoss:
                 try nothingIsReadBesideALoss() || nothingIsReadBesideALossBeforeTheMapHolds() || nothingIsReadFromOneThatComesBackExcluded()
-                    || nothingIsReadOfOneThatGoes()
+                    || nothingIsReadOfOneThatGoes() || nothingIsReadFromOneThatComesBackAsTheLastElsewhere()
+                    || nothingIsReadFromOneThatTheOpenMissed()
             case _: true
             }
         }

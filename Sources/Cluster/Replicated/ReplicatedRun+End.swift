@@ -65,15 +65,25 @@ extension ReplicatedRun {
         }
     }
 
-    private func compare() {
+    /// Once more where a member is excluded meanwhile: one that was restarted, and that the writer finds too late.
+    private func compare(attempts: Int = 5) {
         guard let volume = volume(), let incarnation = mdt?.server?.catalogue.incarnation else { return }
         let world = auditHost.start("audit")
         let auditor = Auditor(world, volume, machines.compactMap(\.process), mayBeLost: damages > 0, incarnation: incarnation)
+        var isOutdated = false
         perform("members are compared", in: world) { [unowned self] () throws(Failure) in
-            for problem in try await auditor.maps() { report(problem) }
-            for difference in try await auditor.differences() { report("members differ: \(difference)") }
+            do throws(Failure) {
+                for problem in try await auditor.maps() { report(problem) }
+                for difference in try await auditor.differences() { report("members differ: \(difference)") }
+            } catch {
+                isOutdated = error.status == .staleMap && attempts > 1 && self.volume() != volume
+                if !isOutdated { throw error }
+            }
         }
         world.exit()
+        guard isOutdated, !hasProblems else { return }
+        becomeHealthy()
+        if !hasProblems { compare(attempts: attempts - 1) }
     }
 
     /// What was flushed last survives whatever comes.
