@@ -121,6 +121,7 @@ extension Volume {
         }
         let missing = failures.indices.filter { failures[$0] != nil }
         if options.write, !missing.isEmpty {
+            for peer in missing { engine.missed(peer) }
             do throws(Failure) {
                 try checkUsable(map, sessions)
                 apply(try await mdt.exclude(missing.map { stores[$0] }, base: exclusionBase, deadline: deadline))

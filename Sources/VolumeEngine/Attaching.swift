@@ -29,8 +29,6 @@ extension VolumeEngine {
         settleGhosts(peer)
         state.pointee.isRolledBack = !isWhole
         if !isWhole { rolledBack(peer) } else if hasLostPower { lostPower(peer) }
-        // It was away when the volume was opened: what it has in doubt was not reconciled. The map that excludes it holds soon.
-        if isFirst, isWritable { state.pointee.isLacking = tableNext != nil }
         effects.append(.notice(.connected(peer)))
         if isDead {
             reset(peer, .dead(deadStatus))

@@ -109,6 +109,10 @@ extension VolumeEngine {
     /// Whether its last fill had to be given up for want of room.
     public func isFull(_ peer: Int) -> Bool { peers.at(peer).pointee.isFull }
 
+    /// The owner could not open a session with it when the volume was opened, and asks the MDT to exclude it. What it has in doubt is not
+    /// reconciled, so it is not read before that map holds, also if it comes back meanwhile.
+    public mutating func missed(_ peer: Int) { peers.at(peer).pointee.isMissed = true }
+
     /// The MDT has refused, for good as things are: somebody else would be needed.
     public mutating func exclusionRefused(_ peer: Int) {
         peers.at(peer).pointee.isExclusionAsked = false
@@ -200,6 +204,7 @@ extension VolumeEngine {
             let wasUsed = state.pointee.isUsed
             state.pointee.isUsed = table.isUsed(peer)
             state.pointee.isLacking = false
+            state.pointee.isMissed = false
             if !wasUsed, state.pointee.isUsed {
                 // It has its time from now on.
                 state.pointee.detachedAt = now

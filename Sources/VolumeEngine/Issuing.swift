@@ -200,7 +200,7 @@ extension VolumeEngine {
     /// Whether others have what the peer has lost, and the map that comes does not hold yet: the one that excludes it there, or that has it
     /// count there in the place of one that did not lose the same.
     private func mayLack(_ peer: Int, _ member: Int) -> Bool {
-        if peers.at(peer).pointee.isTainted { return true }
+        if peers.at(peer).pointee.isTainted || peers.at(peer).pointee.isMissed { return true }
         guard peers.at(peer).pointee.isLacking, let tableNext else { return false }
         let first = member / rows.width * tableNext.membersPerPlacement
         let next = tableNext.members[first..<first + tableNext.membersPerPlacement]

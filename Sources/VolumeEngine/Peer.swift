@@ -98,6 +98,8 @@ struct Peer: ~Copyable {
     /// It has lost something and goes on until the map that comes holds: as the last one wherever that has it in sync, or nowhere. The map
     /// that holds has it in sync elsewhere, too.
     var isLacking = false
+    /// It was away when the volume was opened, and the map that excludes it does not hold yet.
+    var isMissed = false
     /// It lacks what a loss of power cannot have taken: nobody who has that is given up for it.
     var isRolledBack = false
     /// It had no room for a write of the user while it was being filled; until the next fill.

@@ -271,8 +271,10 @@ import Wire
         let rig = ReplicaRig(peers: 2, away: [1])
         for index in 0..<UInt64(block / Block.bytes) { rig.osts[1].blocks[index] = [UInt8](repeating: 5, count: Block.bytes) }
         rig.isDown[0] = true
-        rig.exclude(1)
+        rig.engine.missed(1)
+        // Before the server has answered.
         rig.attach(1)
+        rig.exclude(1)
         let read = rig.submit(.read, 0, block)
         try rig.run()
         let hasWaited = rig.completions[read.tag] == nil
