@@ -159,28 +159,28 @@ import Wire
         #expect(rig.completions[write.tag] == .ok && rig.differences() == [] && rig.osts[0].versions[0] == 2)
     }
 
-    /// What a flush has told of a loss may have survived that, and is still not on stable media: the next loss is told as well.
+    /// The flush that tells of one loss makes nothing durable: what others have unflushed may be lost after it, and is told as well.
     @Test func eachLossIsToldUntilAFlushEndsWell() throws {
-        let rig = ReplicaRig(peers: 1, members: 1)
-        func loseOnce() {
-            rig.detach(0)
-            rig.boots[0] = Identifier(high: 2, low: rig.boots[0].low + 1)
-            rig.osts[0].losePower()
-            rig.attach(0)
+        let rig = ReplicaRig(peers: 2, members: 1)
+        func lose(_ peer: Int) {
+            rig.detach(peer)
+            rig.boots[peer] = Identifier(high: 2, low: rig.boots[peer].low + 1)
+            rig.osts[peer].losePower()
+            rig.attach(peer)
         }
         func flush() throws -> Status? {
             let flush = rig.submit(.flush, 0, 0)
             try rig.run()
             return rig.completions[flush.tag]
         }
-        rig.submit(.write, 0, block, value: 6)
+        for peer in 0..<2 { rig.submit(.write, UInt64(peer) * ReplicaRig.chunkBytes, block, value: 6) }
         try rig.run()
-        for _ in 0..<2 {
-            loseOnce()
+        for peer in 0..<2 {
+            lose(peer)
             #expect(try flush() == .powerLost)
         }
         #expect(try flush() == .ok)
-        loseOnce()
+        lose(1)
         #expect(try flush() == .ok)
     }
 
