@@ -1,8 +1,8 @@
 """The systems that bench/run measures: how each is started, renewed between rounds, driven by fio, and stopped.
 
-Servers run on core 0. What a system owns lies below the bench's folder and ends with it; nothing that the machine has set up is used or
-touched. A system is made without side effects, so that whatever `launch` leaves half done can be stopped. What goes wrong is a Failure
-with a sentence.
+Servers run on core 0. What a system owns, but for qemu-nbd's socket, lies below the bench's folder and ends with it; nothing that the
+machine has set up is used or touched. A system is made without side effects, so that whatever `launch` leaves half done can be stopped.
+What goes wrong is a Failure with a sentence.
 """
 import json, os, shutil, signal, socket, subprocess, tempfile, time, urllib.request, uuid
 

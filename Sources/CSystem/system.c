@@ -8,12 +8,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -174,7 +174,7 @@ void rs_boot_id(char text[40]) {
 
 uint64_t rs_network_namespace(void) {
     struct stat status;
-    return stat("/proc/self/ns/net", &status) < 0 ? 0 : status.st_ino;
+    return stat("/proc/thread-self/ns/net", &status) < 0 ? 0 : status.st_ino;
 }
 
 /* The number behind `key` in a file of "key: number kB" lines, or the number that the file begins with when `key` is empty; -1 if there is

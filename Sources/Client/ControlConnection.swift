@@ -11,13 +11,13 @@ public final class ControlConnection {
     private let watchdog: Watchdog
     private let stream: StreamID
     private let endpoint: Endpoint
+    private let hello: Hello
     private var nextRequestID: UInt64 = 1
     public private(set) var peer = Hello(role: .client)
     /// A failure in the middle of a frame leaves the stream useless.
     public private(set) var isBroken = false
 
-    /// Connects and says hello, in the end through the daemon's Unix socket if this is its machine. A daemon of another role than
-    /// `expected` is refused, and one of another cluster than `hello` names.
+    /// Connects and says hello. A daemon of another role than `expected` is refused, and one of another cluster than `hello` names.
     public static func open(
         _ world: any World, _ endpoint: Endpoint, cluster: Identifier = .zero, expecting expected: Hello.Role = .ost,
         software: String = OpenOptions.clientDefault, incarnation: UInt64 = 0,
@@ -30,17 +30,20 @@ public final class ControlConnection {
     public static func open(
         _ world: any World, _ endpoint: Endpoint, saying hello: Hello, expecting expected: [Hello.Role], deadline: Instant
     ) async throws(Failure) -> ControlConnection {
-        let connection = try await open(world, endpoint, called: endpoint, hello, expected, deadline)
-        guard case .tcp = endpoint, let nearby = connection.peer.nearby, nearby.place == world.place, nearby.place != .zero else {
-            return connection
-        }
+        try await open(world, endpoint, called: endpoint, hello, expected, deadline)
+    }
+
+    /// The same daemon through its Unix socket, if this is its machine, and this connection closed; else this one. For one that lasts: it
+    /// takes a second hello. Nothing may be under way.
+    func nearer(deadline: Instant) async -> ControlConnection {
+        guard case .tcp = endpoint, let nearby = peer.nearby, nearby.place == world.place, nearby.place != .zero else { return self }
         let soon = min(deadline, world.now + Limits.nearbyDeadline)
         do throws(Failure) {
-            let nearer = try await open(world, .nearby(nearby.name), called: endpoint, hello, expected, soon)
-            connection.close()
-            return nearer
+            let found = try await ControlConnection.open(world, .nearby(nearby.name), called: endpoint, hello, [peer.role], soon)
+            close()
+            return found
         } catch {
-            return connection
+            return self
         }
     }
 
@@ -55,9 +58,9 @@ public final class ControlConnection {
             operations.close()
             throw Failure(.unreachable, "\(name) cannot be reached: \(errno.sentence)")
         case .success(let stream):
-            let connection = ControlConnection(world, operations, stream, name)
+            let connection = ControlConnection(world, operations, stream, name, hello)
             do throws(Failure) {
-                try await connection.say(hello, expecting: expected, deadline: deadline)
+                try await connection.sayHello(expecting: expected, deadline: deadline)
             } catch {
                 connection.close()
                 throw error
@@ -66,11 +69,12 @@ public final class ControlConnection {
         }
     }
 
-    private init(_ world: any World, _ operations: Operations, _ stream: StreamID, _ endpoint: Endpoint) {
+    private init(_ world: any World, _ operations: Operations, _ stream: StreamID, _ endpoint: Endpoint, _ hello: Hello) {
         self.world = world
         self.operations = operations
         self.stream = stream
         self.endpoint = endpoint
+        self.hello = hello
         watchdog = Watchdog(world, stream)
     }
 
@@ -86,7 +90,7 @@ public final class ControlConnection {
         return stream
     }
 
-    private func say(_ hello: Hello, expecting expected: [Hello.Role], deadline: Instant) async throws(Failure) {
+    private func sayHello(expecting expected: [Hello.Role], deadline: Instant) async throws(Failure) {
         let cluster = hello.cluster
         let (_, body) = try await exchange(FrameHeader(.hello), hello.encoded, deadline: deadline)
         peer = try decode(Hello.self, body)

@@ -40,7 +40,8 @@ struct Session {
     static func open(_ world: any World, _ request: SessionRequest, deadline: Instant) async throws(Failure) -> Session {
         let connection = try await ControlConnection.open(
             world, request.endpoint, cluster: request.cluster, software: request.client, incarnation: request.incarnation,
-            deadline: deadline)
+            deadline: deadline
+        ).nearer(deadline: deadline)
         do throws(Failure) {
             return try await open(connection, request, deadline)
         } catch {

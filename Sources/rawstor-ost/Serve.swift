@@ -91,7 +91,12 @@ private func serve(_ reactor: Reactor, _ options: ServeOptions) async throws(Fai
     // Few enough for the time until one ends to matter more than the processor. The reactor outlives the server.
     reactor.isInHaste = { [weak server] in server.map { $0.takeMostInFlight() <= 4 } ?? false }
     // Before anybody can hear of it.
-    if let nearby = configuration.nearby { try server.listen(on: .nearby(nearby.name)) }
+    if let nearby = configuration.nearby {
+        do throws(Failure) { try server.listen(on: .nearby(nearby.name)) } catch {
+            throw Failure(
+                error.status, "clients on this machine cannot be served through a Unix socket (\(error.detail)); --tcp-only does without")
+        }
+    }
     var endpoints: [Endpoint] = []
     for endpoint in options.endpoints {
         endpoints.append(try await operations.patiently { () throws(Failure) in try server.listen(on: endpoint) })

@@ -15,7 +15,7 @@ uint64_t rs_processor_nanoseconds(void);
 void rs_random_bytes(void *bytes, size_t count);
 /* The kernel's name for the time since this machine was started, in its text form; an empty string where it tells none. */
 void rs_boot_id(char text[40]);
-/* Of this process, the same number for all in it while this machine runs; 0 if unknown. */
+/* Of this thread, the same number for all in it while this machine runs; 0 if unknown. */
 uint64_t rs_network_namespace(void);
 /* What this machine calls itself; 0 or a negative errno, also when it does not fit. */
 int rs_host_name(char *name, size_t bytes);
