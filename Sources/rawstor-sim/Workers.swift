@@ -19,7 +19,10 @@ struct Workers {
     /// Returns twice: true in the new process.
     func fork() -> Bool {
         let id = rs_fork()
-        if id < 0 { syntax.complain("no process can be made, others do its work") }
+        if id < 0 {
+            syntax.complain("no process can be made; raise the limit of processes (ulimit -u), or use fewer --jobs")
+            rs_exit(ExitStatus.failure)
+        }
         return id == 0
     }
 
