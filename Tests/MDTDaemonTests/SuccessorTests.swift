@@ -78,6 +78,39 @@ import Wire
 
     @Test func aWriterThatMissesTheWordOfAMemberReadsNothingOld() throws { #expect(try !readsOnWithoutTheWordOfAll()) }
 
+    /// What only it has taken of a write was not reconciled with the other one, which dies before it hears that this one is excluded.
+    @Test func aMemberThatWasAwayWhenTheVolumeWasOpenedIsNotReadBeforeOthersKnow() throws {
+        let run = try VolumeRun(seed: 34, placements: 1)
+        let bench = run.bench
+        let (staying, missed, block) = try prepare(run, run.map())
+        // The mark follows within a second: nothing of that is in doubt.
+        bench.universe.run(for: .seconds(3))
+        bench.universe.partition(staying.host, run.clientHost)
+        bench.universe.breakConnections(staying.host, run.clientHost)
+        bench.universe.run(for: .milliseconds(50))
+        run.submit(.write, block, 1)
+        bench.universe.run(for: .milliseconds(50))
+        run.crash()
+        missed.kill()
+        bench.universe.heal()
+        let world = bench.universe.addHost("fate").start("fate")
+        world.spawn {
+            let operations = Operations(world)
+            // An open gives the other one three seconds, and has its word until four seconds later.
+            await operations.sleep(.milliseconds(2_900))
+            staying.kill()
+        }
+        try run.open()
+        try missed.start()
+        let before = run.successes
+        run.submit(.read, block, 1)
+        bench.universe.run(for: .milliseconds(1_900))
+        #expect(run.successes == before)
+        try staying.start()
+        try run.drain()
+        #expect(run.successes == before + 1 && run.errors == [])
+    }
+
     private func timeToOpen(_ run: VolumeRun) throws -> Interval {
         let asked = run.bench.universe.now
         try run.open()

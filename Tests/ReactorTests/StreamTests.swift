@@ -138,17 +138,38 @@ import Testing
                     #expect(bind(full, $0, length) == 0 && listen(full, 0) == 0 && getsockname(full, $0, &length) == 0)
                 }
             }
-            let endpoint = Endpoint.tcp(host: "127.0.0.1", port: UInt16(bigEndian: address.sin_port))
-            var connected: [StreamID] = []
-            var result = Result<StreamID, Errno>.failure(Errno(0))
-            for _ in 0..<4 {
-                result = await bench.operations.connect(to: endpoint, deadline: bench.reactor.now + .milliseconds(100))
-                guard case .success(let stream) = result else { break }
-                connected.append(stream)
-            }
-            #expect(result == .failure(Errno(ETIMEDOUT)))
-            connected.forEach { bench.reactor.close($0) }
+            await fill(bench, .tcp(host: "127.0.0.1", port: UInt16(bigEndian: address.sin_port)))
         }
+    }
+
+    @Test func connectingToAUnixSocketEndsAtItsDeadline() async throws {
+        try await withReactor { bench in
+            let full = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            defer { Glibc.close(full) }
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            let path = bench.directory + "/full"
+            withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+            withUnsafePointer(to: &address) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    #expect(bind(full, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 && listen(full, 0) == 0)
+                }
+            }
+            await fill(bench, .unix(path: path))
+        }
+    }
+
+    /// Connects until nobody answers any more.
+    private func fill(_ bench: Bench, _ endpoint: Endpoint) async {
+        var connected: [StreamID] = []
+        var result = Result<StreamID, Errno>.failure(Errno(0))
+        for _ in 0..<4 {
+            result = await bench.operations.connect(to: endpoint, deadline: bench.reactor.now + .milliseconds(100))
+            guard case .success(let stream) = result else { break }
+            connected.append(stream)
+        }
+        #expect(result == .failure(Errno(ETIMEDOUT)))
+        connected.forEach { bench.reactor.close($0) }
     }
 
     @Test func shutdownEndsAPendingReceive() async throws {

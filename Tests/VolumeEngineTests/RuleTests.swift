@@ -15,13 +15,8 @@ import Wire
         try rig.run()
         rig.isDown[1] = true
         rig.engine.now = rig.engine.now + .seconds(5)
-        let read = rig.submit(.read, 0, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[1] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok)
-        return hasWaited
+        let content = try readsOnceReached(rig, 0, missing: 1)
+        return content != nil
     }
 
     @Test func aWriterThatMissesTheWordOfAFillingMemberStopsReading() throws { #expect(try readsWaitForTheWordOfAFillingMember()) }
@@ -144,6 +139,17 @@ import Wire
 
     @Test func whatAMemberMayHaveLostIsNotReadBeforeItIsExcluded() throws { #expect(try nothingIsReadBesideALoss()) }
 
+    /// What a read finds that waits until a member can be reached again; nil if it did not wait.
+    private func readsOnceReached(_ rig: ReplicaRig, _ offset: UInt64, missing peer: Int) throws -> [UInt8]? {
+        let read = rig.submit(.read, offset, block)
+        try rig.run()
+        let hasWaited = rig.completions[read.tag] == nil
+        rig.isDown[peer] = false
+        try rig.run()
+        #expect(rig.completions[read.tag] == .ok)
+        return hasWaited ? rig.bytes(of: read.tag) : nil
+    }
+
     /// It stays in sync in another placement, where it is the last, and goes on there when the metadata server has excluded it here.
     private func nothingIsReadBesideALossBeforeTheMapHolds() throws -> Bool {
         let rig = ReplicaRig(peers: 3) { placement, peer in placement == 1 && peer == 2 ? .stale : .inSync }
@@ -162,13 +168,8 @@ import Wire
         rig.exclude(rig.exclusions.removeFirst())
         #expect(rig.wantsConnection(1))
         rig.attach(1)
-        let read = rig.submit(.read, offset, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[0] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok)
-        return hasWaited
+        let content = try readsOnceReached(rig, offset, missing: 0)
+        return content != nil
     }
 
     @Test func norBeforeTheMapHoldsThatExcludesIt() throws { #expect(try nothingIsReadBesideALossBeforeTheMapHolds()) }
@@ -190,13 +191,9 @@ import Wire
         rig.isDown[1] = false
         #expect(rig.wantsConnection(1))
         rig.attach(1)
-        let read = rig.submit(.read, 0, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[0] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok && rig.excluded == [1])
-        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 6 }
+        let content = try readsOnceReached(rig, 0, missing: 0)
+        #expect(rig.excluded == [1])
+        return content?.allSatisfy { $0 == 6 } == true
     }
 
     @Test func norFromOneThatIsExcludedAndComesBackBeforeTheMapHolds() throws { #expect(try nothingIsReadFromOneThatComesBackExcluded()) }
@@ -225,13 +222,9 @@ import Wire
         rig.isDown[1] = true
         rig.exclude(0)
         #expect(rig.wantsConnection(1))
-        let read = rig.submit(.read, 0, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[1] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok && rig.excluded == [0])
-        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 0 }
+        let content = try readsOnceReached(rig, 0, missing: 1)
+        #expect(rig.excluded == [0])
+        return content?.allSatisfy { $0 == 0 } == true
     }
 
     @Test func norOfOneWhoseLossIsNotTheTruthAnyMore() throws { #expect(try nothingIsReadOfOneThatGoes()) }
@@ -255,13 +248,8 @@ import Wire
         (rig.osts[1].blocks, rig.osts[1].versions) = ([:], [:])
         rig.isDown[1] = false
         rig.attach(1)
-        let read = rig.submit(.read, offset, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[0] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok)
-        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 6 }
+        let content = try readsOnceReached(rig, offset, missing: 0)
+        return content?.allSatisfy { $0 == 6 } == true
     }
 
     @Test func norFromOneThatIsTheLastElsewhere() throws { #expect(try nothingIsReadFromOneThatComesBackAsTheLastElsewhere()) }
@@ -275,13 +263,9 @@ import Wire
         // Before the server has answered.
         rig.attach(1)
         rig.exclude(1)
-        let read = rig.submit(.read, 0, block)
-        try rig.run()
-        let hasWaited = rig.completions[read.tag] == nil
-        rig.isDown[0] = false
-        try rig.run()
-        #expect(rig.completions[read.tag] == .ok && rig.excluded == [1])
-        return hasWaited && rig.bytes(of: read.tag).allSatisfy { $0 == 0 }
+        let content = try readsOnceReached(rig, 0, missing: 0)
+        #expect(rig.excluded == [1])
+        return content?.allSatisfy { $0 == 0 } == true
     }
 
     @Test func norFromOneThatWasAwayWhenTheVolumeWasOpened() throws { #expect(try nothingIsReadFromOneThatTheOpenMissed()) }
