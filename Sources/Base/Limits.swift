@@ -116,6 +116,8 @@ public enum Limits {
     /// A daemon that stops, or a connection that closes, waits this long for what is under way.
     public static let stopDeadline = Interval.seconds(5)
     public static let reconnectDelayMin = Interval.milliseconds(20)
+    /// While one that was there a moment ago may be back at any time.
+    public static let reconnectDelaySoon = Interval.milliseconds(50)
     public static let reconnectDelayMax = Interval.seconds(2)
 
     // The client

@@ -31,6 +31,8 @@ final class Link: CompletionSink {
     private var isBroken = false
     private var isReconnecting = false
     private var attachedAt: Instant
+    /// When the last connection that had lived long was lost.
+    private var missedSince = Instant.zero
     private var reconnectDelay = Interval(nanoseconds: 0)
     private let vectors = UnsafeMutablePointer<IOVector>.allocate(capacity: Link.vectorsPerCall)
 
@@ -139,8 +141,12 @@ final class Link: CompletionSink {
     /// Until a session is open again, or it is clear that there never will be one.
     private func reconnect() async {
         // A store that takes us in only to send us away again must not be asked without pause.
-        let livedLong = world.now - attachedAt > Limits.reconnectDelayMax
-        reconnectDelay = livedLong ? Interval(nanoseconds: 0) : longer(reconnectDelay)
+        if world.now - attachedAt > Limits.reconnectDelayMax {
+            missedSince = world.now
+            reconnectDelay = Interval(nanoseconds: 0)
+        } else {
+            reconnectDelay = longer(reconnectDelay)
+        }
         while isWanted {
             if reconnectDelay.nanoseconds > 0 {
                 let half = reconnectDelay.nanoseconds / 2
@@ -205,7 +211,9 @@ final class Link: CompletionSink {
         return try await Session.open(world, wanted, deadline: deadline)
     }
 
+    /// Soon again at first: a daemon that is only restarted shall be found before it is excluded.
     private func longer(_ delay: Interval) -> Interval {
-        min(max(Interval(nanoseconds: delay.nanoseconds * 2), Limits.reconnectDelayMin), Limits.reconnectDelayMax)
+        let most = world.now - missedSince < VolumeEngine.graceWithout ? Limits.reconnectDelaySoon : Limits.reconnectDelayMax
+        return min(max(Interval(nanoseconds: delay.nanoseconds * 2), Limits.reconnectDelayMin), most)
     }
 }

@@ -10,7 +10,7 @@ import Wire
 
 extension VolumeEngine {
     /// A broken connection gets this long to come back.
-    static let graceWithout = Interval.milliseconds(500)
+    public static let graceWithout = Interval.milliseconds(500)
     /// So long without a byte, with something to answer, is too long where others can go on.
     static let silenceAmongMany = Interval.seconds(3)
     /// So long a writer reads without a word from each member in sync.

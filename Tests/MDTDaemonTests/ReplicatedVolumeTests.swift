@@ -77,6 +77,24 @@ import Wire
         #expect(try run.differences() == [])
     }
 
+    @Test(arguments: UInt64(1)...16) func anOSTThatIsRestartedWithinItsGraceIsNotExcluded(seed: UInt64) throws {
+        let run = try VolumeRun(seed: seed)
+        try run.open()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        try run.drain()
+        run.bench.universe.run(for: .seconds(3))
+        run.bench.osts[1].kill()
+        for block in 0..<16 { run.submit(.write, block * 32, 1) }
+        run.bench.universe.run(for: .milliseconds(250 + 10 * seed))
+        try run.bench.osts[1].start()
+        try run.drain()
+        let map = try run.bench.connect().ask(.volumeMap, VolumeMapRequest(name: "vm1"), VolumeMap.self)
+        #expect(map.object.map == 1)
+        #expect(run.failures() == [] && run.errors == [])
+        try run.close()
+        #expect(try run.differences() == [])
+    }
+
     @Test func anOSTThatIsCutOffCostsLessThanFiveSeconds() throws {
         let run = try VolumeRun(seed: 4)
         try run.open()
