@@ -17,26 +17,16 @@ public struct KnownServer: Hashable, Sendable {
     static func all(
         _ world: any World, _ named: [Endpoint], cluster: Identifier, deadline: Instant
     ) async -> [KnownServer] {
-        let answers = Answers()
-        let countdown = Countdown(named.count)
-        for (index, endpoint) in named.enumerated() {
-            world.spawn {
-                do throws(Failure) { answers.found[index] = try await ask(world, endpoint, cluster, deadline) } catch {
-                    answers.found[index] = [KnownServer(role: nil, endpoints: ["\(endpoint)"], host: "", isAlive: false, silence: nil)]
-                }
-                countdown.done()
+        var answers = [[KnownServer]](repeating: [], count: named.count)
+        await world.together(named.count) { index in
+            do throws(Failure) { answers[index] = try await ask(world, named[index], cluster, deadline) } catch {
+                answers[index] = [KnownServer(role: nil, endpoints: ["\(named[index])"], host: "", isAlive: false, silence: nil)]
             }
         }
-        await countdown.wait()
         var servers: [KnownServer] = []
-        for index in named.indices {
-            for server in answers.found[index] ?? [] { merge(server, into: &servers) }
-        }
+        for server in answers.joined() { merge(server, into: &servers) }
         return servers.filter { $0.role == .mgs } + servers.filter { $0.role != .mgs }
     }
-
-    /// Of several tasks of one world; by the place of who was asked.
-    private final class Answers { var found: [Int: [KnownServer]] = [:] }
 
     /// What several say of one: who has heard of it last knows best.
     private static func merge(_ server: KnownServer, into servers: inout [KnownServer]) {

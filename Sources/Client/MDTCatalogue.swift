@@ -166,30 +166,23 @@ public final class MDTCatalogue: Catalogue {
 
     /// Of one copy: what its OSTs have of it, divided by the number of members. Those that are away are left out.
     private func mappedBlocks(of map: VolumeMap) async -> UInt64 {
-        let countdown = Countdown(map.osts.count)
-        let sum = Sum()
+        var blocks: UInt64 = 0
         let name = "\(map.object.id)"
         let deadline = min(deadline, Limits.connectDeadline)
-        for ost in map.osts {
-            world.spawn { [world, cluster] in
-                defer { countdown.done() }
-                guard let text = ost.endpoints.first else { return }
-                do throws(Failure) {
-                    let expected = OSTCatalogue.ExpectedStore(ost.store)
-                    let catalogue = OSTCatalogue(
-                        world, try Address("ost://" + text).endpoint, cluster: cluster, expecting: expected, deadline: deadline)
-                    defer { catalogue.close() }
-                    sum.blocks += try await catalogue.stat(name).mappedBlocks
-                } catch {}
-            }
+        await world.together(map.osts.count) { [world, cluster] index in
+            let ost = map.osts[index]
+            guard let text = ost.endpoints.first else { return }
+            do throws(Failure) {
+                let expected = OSTCatalogue.ExpectedStore(ost.store)
+                let catalogue = OSTCatalogue(
+                    world, try Address("ost://" + text).endpoint, cluster: cluster, expecting: expected, deadline: deadline)
+                defer { catalogue.close() }
+                blocks += try await catalogue.stat(name).mappedBlocks
+            } catch {}
         }
-        await countdown.wait()
         let members = UInt64(map.membersPerPlacement)
-        return (sum.blocks + members - 1) / members
+        return (blocks + members - 1) / members
     }
-
-    /// Of several tasks of one world.
-    private final class Sum { var blocks: UInt64 = 0 }
 
     // Asking
 

@@ -6,18 +6,11 @@ import Wire
 extension MDTCatalogue {
     /// One answer for each, in their order; `deadline` is for each of them.
     public func probe(_ osts: [OSTStatus], deadline: Interval) async -> [Result<StatisticsReply, Failure>] {
-        let answers = ProbeAnswers(osts.count)
-        let tasks = min(osts.count, MDTCatalogue.probesAtOnce)
-        if tasks == 0 { return [] }
-        let countdown = Countdown(tasks)
-        for _ in 0..<tasks {
-            world.spawn { [self] in
-                while let index = answers.take() { answers.list[index] = await probe(osts[index].registration, deadline) }
-                countdown.done()
-            }
+        var answers = [Result<StatisticsReply, Failure>](repeating: .failure(Failure(.unreachable)), count: osts.count)
+        await world.together(osts.count, atOnce: MDTCatalogue.probesAtOnce) { [self] index in
+            answers[index] = await probe(osts[index].registration, deadline)
         }
-        await countdown.wait()
-        return answers.list
+        return answers
     }
 
     private static let probesAtOnce = 64
@@ -35,19 +28,5 @@ extension MDTCatalogue {
             } catch { if first == nil { first = error } }
         }
         return .failure(first ?? Failure(.unreachable, "nobody knows where store \(ost.store) is served"))
-    }
-}
-
-/// Of several tasks of one world.
-private final class ProbeAnswers {
-    var list: [Result<StatisticsReply, Failure>]
-    private var next = 0
-
-    init(_ count: Int) { list = Array(repeating: .failure(Failure(.unreachable)), count: count) }
-
-    func take() -> Int? {
-        guard next < list.count else { return nil }
-        next += 1
-        return next - 1
     }
 }

@@ -184,19 +184,15 @@ extension Volume {
         let wanted = links.filter { table.isUsed($0.peer) }
         var sessions = [Session?](repeating: nil, count: links.count)
         var failures = [Failure?](repeating: nil, count: links.count)
-        let countdown = Countdown(wanted.count)
-        for link in wanted {
-            world.spawn { [self] in
-                do throws(Failure) {
-                    sessions[link.peer] = try await connect(link, deadline)
-                    fenced = world.now
-                } catch {
-                    failures[link.peer] = error
-                }
-                countdown.done()
+        await world.together(wanted.count) { [self] index in
+            let link = wanted[index]
+            do throws(Failure) {
+                sessions[link.peer] = try await connect(link, deadline)
+                fenced = world.now
+            } catch {
+                failures[link.peer] = error
             }
         }
-        if !wanted.isEmpty { await countdown.wait() }
         return (sessions, failures, fenced)
     }
 
@@ -226,21 +222,11 @@ extension Volume {
     private func reconcile(_ runs: [DoubtMerge.Run], _ deadline: Instant) async throws(Failure) {
         guard !runs.isEmpty, !mutated(.skipsReconcile) else { return }
         world.log(.info, "reconciling", [LogField("volume", "\(address)"), LogField("runs", runs.count)])
-        var next = 0
         var failure: Failure?
-        let tasks = min(runs.count, Volume.rewritesAtOnce)
-        let countdown = Countdown(tasks)
-        for _ in 0..<tasks {
-            world.spawn { [self] in
-                while next < runs.count, failure == nil {
-                    let run = runs[next]
-                    next += 1
-                    do throws(Failure) { try await reconcile(run.blocks, from: run.peers, deadline) } catch { failure = error }
-                }
-                countdown.done()
-            }
+        await world.together(runs.count, atOnce: Volume.rewritesAtOnce) { [self] index in
+            guard failure == nil else { return }
+            do throws(Failure) { try await reconcile(runs[index].blocks, from: runs[index].peers, deadline) } catch { failure = error }
         }
-        await countdown.wait()
         if let failure { throw failure }
     }
 

@@ -283,24 +283,14 @@ extension Volume {
 
     /// Several runs at once: alone each would wait for a round trip.
     private func copy(_ runs: [Range<UInt64>]) async throws(Failure) {
-        var next = 0
         var failure: Failure?
-        let tasks = min(runs.count, Volume.copiesAtOnce)
-        let countdown = Countdown(tasks)
-        for _ in 0..<tasks {
-            world.spawn { [self] in
-                while next < runs.count, failure == nil {
-                    let run = runs[next]
-                    next += 1
-                    do throws(Failure) {
-                        try await fillOrLose(run)
-                        resyncedBytes += UInt64(run.count * Block.bytes)
-                    } catch { failure = error }
-                }
-                countdown.done()
-            }
+        await world.together(runs.count, atOnce: Volume.copiesAtOnce) { [self] index in
+            guard failure == nil else { return }
+            do throws(Failure) {
+                try await fillOrLose(runs[index])
+                resyncedBytes += UInt64(runs[index].count * Block.bytes)
+            } catch { failure = error }
         }
-        await countdown.wait()
         if let failure { throw failure }
     }
 

@@ -21,3 +21,24 @@ public final class Countdown {
         await suspend(while: { remaining > 0 }) { waiter = $0 }
     }
 }
+
+extension World {
+    /// Runs `body` with each number below `count`, in tasks of this world, at most so many at once; returns when all have ended.
+    public func together(_ count: Int, atOnce most: Int = .max, _ body: @escaping (Int) async -> Void) async {
+        let tasks = min(count, most)
+        if tasks == 0 { return }
+        let countdown = Countdown(tasks)
+        var next = 0
+        for _ in 0..<tasks {
+            spawn {
+                while next < count {
+                    let index = next
+                    next += 1
+                    await body(index)
+                }
+                countdown.done()
+            }
+        }
+        await countdown.wait()
+    }
+}

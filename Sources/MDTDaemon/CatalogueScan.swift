@@ -35,29 +35,18 @@ public final class CatalogueScan {
 
     /// All at once. `progress` hears of each as it has answered.
     public func ask(_ progress: @escaping (CatalogueRebuild.Scan) -> Void = { _ in }) async -> Findings {
-        let found = Found(count: endpoints.count)
-        let countdown = Countdown(endpoints.count)
-        for (index, endpoint) in endpoints.enumerated() {
-            world.spawn { [self] in
-                do throws(Failure) {
-                    let scan = try await ask(endpoint)
-                    found.results[index] = .success(scan)
-                    progress(scan)
-                } catch {
-                    found.results[index] = .failure(Failure(error.status, "\(endpoint) cannot be asked: \(error.detail)"))
-                }
-                countdown.done()
+        var scans = [CatalogueRebuild.Scan?](repeating: nil, count: endpoints.count)
+        var failures = [String?](repeating: nil, count: endpoints.count)
+        await world.together(endpoints.count) { [self] index in
+            do throws(Failure) {
+                let scan = try await ask(endpoints[index])
+                scans[index] = scan
+                progress(scan)
+            } catch {
+                failures[index] = "\(endpoints[index]) cannot be asked: \(error.detail)"
             }
         }
-        if !endpoints.isEmpty { await countdown.wait() }
-        var findings = Findings()
-        for case let result? in found.results {
-            switch result {
-            case .success(let scan): findings.scans.append(scan)
-            case .failure(let failure): findings.failures.append(failure.detail)
-            }
-        }
-        return findings
+        return Findings(scans: scans.compactMap(\.self), failures: failures.compactMap(\.self))
     }
 
     private func ask(_ endpoint: Endpoint) async throws(Failure) -> CatalogueRebuild.Scan {
@@ -105,9 +94,4 @@ public final class CatalogueScan {
         _ = try await ClusterCatalogue.create(in: store, world, cluster: cluster, incarnation: incarnation, contents: last.contents)
         return last
     }
-}
-
-private final class Found {
-    var results: [Result<CatalogueRebuild.Scan, Failure>?]
-    init(count: Int) { results = Array(repeating: nil, count: count) }
 }

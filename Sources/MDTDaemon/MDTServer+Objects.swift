@@ -77,21 +77,18 @@ extension MDTServer {
         _ stores: [Identifier], for volume: Identifier, _ deadline: Instant,
         _ body: @escaping (Identifier, OSTCatalogue) async throws(Failure) -> Void
     ) async -> (done: Set<Identifier>, failures: [Failure]) {
-        let countdown = Countdown(stores.count)
-        let results = Results()
-        for store in stores {
-            world.spawn { [self] in
-                do throws(Failure) {
-                    try await call(store, for: volume, deadline) { ost throws(Failure) in try await body(store, ost) }
-                    results.done.insert(store)
-                } catch {
-                    results.failures[store] = error
-                }
-                countdown.done()
+        var done: Set<Identifier> = []
+        var failures: [Identifier: Failure] = [:]
+        await world.together(stores.count) { [self] index in
+            let store = stores[index]
+            do throws(Failure) {
+                try await call(store, for: volume, deadline) { ost throws(Failure) in try await body(store, ost) }
+                done.insert(store)
+            } catch {
+                failures[store] = error
             }
         }
-        await countdown.wait()
-        return (results.done, stores.compactMap { results.failures[$0] })
+        return (done, stores.compactMap { failures[$0] })
     }
 
     // A volume
@@ -227,10 +224,4 @@ extension VolumeRecord {
         object.map = 0
         return object
     }
-}
-
-/// Of several tasks of one world.
-private final class Results {
-    var done: Set<Identifier> = []
-    var failures: [Identifier: Failure] = [:]
 }

@@ -59,14 +59,7 @@ public final class StoreVerifier {
         var state = try await loader.rebuild()
         _ = try StoreFile.allocator(for: &state, loader.superblock.geometry)
         let verifier = StoreVerifier(operations, disk, Loaded(state), progress, found)
-        let countdown = Countdown(workers)
-        for _ in 0..<workers {
-            operations.world.spawn {
-                await verifier.work()
-                countdown.done()
-            }
-        }
-        await countdown.wait()
+        await operations.world.together(workers) { _ in await verifier.work() }
         return verifier.finished()
     }
 

@@ -4,30 +4,20 @@ import Base
 enum Payload {
     /// The check of each block, little-endian, one after the other.
     static func computeChecks(_ pieces: UnsafePointer<IOVector>, _ count: Int, into checks: UnsafeMutableRawPointer) {
-        var check: UInt32 = 0
-        var room = Block.bytes
-        var offset = 0
-        for index in 0..<count {
-            var base = pieces[index].base
-            var left = pieces[index].count
-            while left > 0 {
-                let length = min(left, room)
-                check = Checksum.of(UnsafeRawBufferPointer(start: base, count: length), continuing: check)
-                base += length
-                left -= length
-                room -= length
-                if room == 0 {
-                    checks.store(check, at: offset)
-                    offset += 4
-                    check = 0
-                    room = Block.bytes
-                }
-            }
+        _ = areAll(pieces, count) { check, offset in
+            checks.store(check, at: offset)
+            return true
         }
     }
 
     /// Whether every block has the check that is given for it.
     static func matches(_ pieces: UnsafePointer<IOVector>, _ count: Int, checks: UnsafeRawPointer) -> Bool {
+        areAll(pieces, count) { check, offset in checks.load(UInt32.self, at: offset) == check }
+    }
+
+    /// Whether `isWell` says so of each block's check, and of where it stands among the others.
+    @inline(__always)
+    private static func areAll(_ pieces: UnsafePointer<IOVector>, _ count: Int, _ isWell: (UInt32, Int) -> Bool) -> Bool {
         var check: UInt32 = 0
         var room = Block.bytes
         var offset = 0
@@ -40,12 +30,11 @@ enum Payload {
                 base += length
                 left -= length
                 room -= length
-                if room == 0 {
-                    if checks.load(UInt32.self, at: offset) != check { return false }
-                    offset += 4
-                    check = 0
-                    room = Block.bytes
-                }
+                if room > 0 { continue }
+                guard isWell(check, offset) else { return false }
+                offset += 4
+                check = 0
+                room = Block.bytes
             }
         }
         return true

@@ -219,14 +219,9 @@ extension MetaStore {
 
 /// Waits for all of them, which run at once.
 func together(_ count: Int, in world: any World, _ body: @escaping (Int) async throws -> Void) async throws {
-    let countdown = Countdown(count)
-    let outcome = Outcome()
-    for index in 0..<count {
-        world.spawn {
-            do { try await body(index) } catch { outcome.error = error }
-            countdown.done()
-        }
+    var failure: (any Error)?
+    await world.together(count) { index in
+        do { try await body(index) } catch { failure = error }
     }
-    await countdown.wait()
-    if let error = outcome.error { throw error }
+    if let failure { throw failure }
 }

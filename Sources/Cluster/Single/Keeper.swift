@@ -48,21 +48,16 @@ final class Keeper {
     func start() {
         isWorking = true
         isBusy = true
-        // Two, so that changes of one object meet.
-        let countdown = Countdown(2)
-        for _ in 0..<2 {
-            let catalogue = OSTCatalogue(world, SingleRun.endpoint, deadline: .seconds(5))
-            world.spawn { [self] in
+        world.spawn { [self] in
+            // Two, so that changes of one object meet.
+            await world.together(2) { [self] _ in
+                let catalogue = OSTCatalogue(world, SingleRun.endpoint, deadline: .seconds(5))
                 while isWorking {
                     await pause(.milliseconds(run.universe.choices.between(1, 800)))
                     if isWorking { await call(catalogue) }
                 }
                 catalogue.close()
-                countdown.done()
             }
-        }
-        world.spawn { [self] in
-            await countdown.wait()
             isBusy = false
         }
     }
