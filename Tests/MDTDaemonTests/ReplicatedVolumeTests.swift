@@ -221,7 +221,7 @@ import Wire
             }
             if run.below(3) == 0 {
                 run.crash()
-                try run.open()
+                try run.openWhenFree()
             }
             try run.bench.startMDT(server)
             if !isAlone { try run.bench.osts[1].start() }
@@ -336,6 +336,17 @@ final class VolumeRun {
         epoch += 1
         volume.onCompletion = { [unowned self] tag, status in ended(Int(tag.second), status) }
         self.volume = volume
+    }
+
+    /// A writer whose machine died may be held for alive, by another metadata server, until it was silent for long enough.
+    func openWhenFree() throws {
+        let end = bench.universe.now + Limits.writerSilenceMax + .seconds(4)
+        while true {
+            do { return try open() } catch let error as Failure {
+                guard error.status == .busy, bench.universe.now < end else { throw error }
+                bench.universe.run(for: .milliseconds(500))
+            }
+        }
     }
 
     func close() throws {
