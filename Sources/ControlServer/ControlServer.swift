@@ -131,6 +131,7 @@ public protocol ControlService: AnyObject {
     func perform(_ header: FrameHeader, _ body: [UInt8], _ connection: ServedConnection) async throws(Failure) -> ControlAnswer
     /// Some request has ended in an error.
     func requestFailed()
+    /// Nobody is there any more. Told at once, and again behind a request that was being carried out then.
     func connectionEnded(_ connection: ServedConnection)
 }
 

@@ -2,7 +2,8 @@ import Base
 import Environment
 import Wire
 
-/// One connection to a daemon: frames in, one request at a time, a reply to each.
+/// One connection to a daemon: frames in, one request at a time, a reply to each. What comes next is looked for while a request is carried
+/// out, so that a peer which dies in the middle of a long one is not there until that has ended.
 ///
 /// Nothing on it lasts for ever: the hello must come in time, a frame that has begun must go on, a peer that says nothing for a minute is
 /// gone, and so is one that takes no reply.
@@ -35,7 +36,9 @@ public final class ServedConnection {
     func serve() async -> String {
         let head = UnsafeMutableRawBufferPointer.allocate(byteCount: FrameHeader.bytes, alignment: 64)
         var reason: String
+        watchdog.arm(world.now + Limits.helloDeadline)
         do throws(Failure) {
+            try await receive(head)
             while true { try await serveOne(head) }
         } catch {
             reason = error.detail
@@ -59,11 +62,44 @@ public final class ServedConnection {
         world.shutdown(stream)
     }
 
+    /// The frame whose head is here, until the next one's is.
     private func serveOne(_ head: UnsafeMutableRawBufferPointer) async throws(Failure) {
-        let (header, body) = try await receiveFrame(head)
+        let (header, body) = try await receiveRest(head)
         lastHeard = world.now
         isHandling = true
-        defer { isHandling = false }
+        var hasNext = false
+        var endsConnection = false
+        var failure: Failure?
+        await world.together(2) { [self] index in
+            do throws(Failure) {
+                guard index == 0 else {
+                    try await receive(head)
+                    hasNext = true
+                    if !isHandling { watchdog.disarm() }
+                    return
+                }
+                endsConnection = try await answer(header, body)
+                isHandling = false
+                if !hasNext { watchdog.arm(world.now + (endsConnection ? ServedConnection.lingering : Limits.idleTimeout)) }
+            } catch {
+                if failure == nil { failure = error }
+                if index == 0 {
+                    isHandling = false
+                    world.shutdown(stream)
+                } else if isHandling {
+                    server.service?.connectionEnded(self)
+                }
+            }
+        }
+        if endsConnection {
+            if hasNext { await passOver() }
+            throw Failure(.malformed, "the peer sent what cannot be taken")
+        }
+        if let failure { throw failure }
+    }
+
+    /// Whether nothing more is to be taken behind it.
+    private func answer(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> Bool {
         server.counters.requests[Int(header.opcode.rawValue)] += 1
         var answer: ControlAnswer
         do throws(Failure) {
@@ -77,11 +113,8 @@ public final class ServedConnection {
         server.counters.replies[answer.header.status, default: 0] += 1
         try await send(answer)
         lastHeard = world.now
-        if answer.endsConnection {
-            await passOver()
-            throw Failure(.malformed, "the peer sent what cannot be taken")
-        }
-        if isStopping { throw Failure(.closed, "the daemon stops") }
+        if isStopping, !answer.endsConnection { throw Failure(.closed, "the daemon stops") }
+        return answer.endsConnection
     }
 
     private func perform(_ header: FrameHeader, _ body: [UInt8]) async throws(Failure) -> ControlAnswer {
@@ -112,10 +145,8 @@ public final class ServedConnection {
 
     // Frames
 
-    private func receiveFrame(_ head: UnsafeMutableRawBufferPointer) async throws(Failure) -> (FrameHeader, [UInt8]) {
-        watchdog.arm(world.now + (peer == nil ? Limits.helloDeadline : Limits.idleTimeout))
+    private func receiveRest(_ head: UnsafeMutableRawBufferPointer) async throws(Failure) -> (FrameHeader, [UInt8]) {
         defer { watchdog.disarm() }
-        try await receive(head)
         // What has begun goes on soon.
         watchdog.arm(world.now + Limits.stallTimeout)
         let header: FrameHeader

@@ -61,6 +61,8 @@ extension MDTServer {
                 ? try await catalogue.open(
                     volume.id, nonce: request.nonce, as: record(of: connection), replacing: replaced, isForced: isForced)
                 : try await catalogue.open(volume.id, nonce: request.nonce)
+            // Where the connection has ended meanwhile its end is told once more, behind this.
+            if writers[volume.id] == nil { writers[volume.id] = WriterSession(connection: connection, generation: .max) }
             if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
             world.log(
                 .info, "volume opened for writing",

@@ -55,6 +55,36 @@ import Wire
         #expect(bench.universe.now - before < .seconds(1))
     }
 
+    private func opening(nonce: UInt64) -> [UInt8] {
+        frame(FrameHeader(.volumeOpen), VolumeOpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 99, low: nonce)).encoded)
+    }
+
+    /// The request goes on without it.
+    @Test func aWriterThatLeavesInTheMiddleOfALongRequestFreesTheVolumeAtOnce() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        for ost in bench.osts { bench.universe.partition(ost.host, bench.mds) }
+        var resize = FrameHeader(.volumeResize)
+        resize.argument = 128 << 20
+        _ = try send(hello + opening(nonce: 1) + frame(resize, NameRequest(name: "vm1").encoded), to: bench, seconds: 1)
+        let second = try bench.connect()
+        let asked = bench.universe.now
+        #expect(try second.open("vm1", nonce: 2).object.generation == 2)
+        #expect(bench.universe.now - asked < .seconds(1))
+    }
+
+    /// Its session must not stay behind: the server is alive, so no other one would ever give the volume away.
+    @Test(arguments: UInt64(1)...16) func aWriterThatLeavesWhileItOpensLeavesNothing(seed: UInt64) throws {
+        let bench = try MDTBench(seed: seed, servers: 2)
+        _ = try bench.create("vm1")
+        _ = try send(hello + opening(nonce: 1), to: bench, seconds: 0)
+        bench.universe.run(for: .seconds(1))
+        let second = try bench.connect(to: 1)
+        let asked = bench.universe.now
+        #expect(try second.open("vm1", nonce: 2).object.generation <= 2)
+        #expect(bench.universe.now - asked < .seconds(1))
+    }
+
     @Test func forceDoesNotAsk() throws {
         let bench = try MDTBench()
         let id = try bench.create("vm1").object.id
