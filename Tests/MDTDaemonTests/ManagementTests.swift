@@ -347,7 +347,7 @@ import Wire
                 bytes += frame
             }
             if random.below(6) == 0 { bytes.removeLast(random.below(bytes.count)) }
-            _ = try send(bytes, to: bench, at: Self.management, seconds: 1)
+            _ = try send(bytes, to: bench, at: Self.management, for: .seconds(1))
             bench.managers[0]?.directory.checkInvariants()
         }
         #expect(bench.managers[0]?.traffic.malformedFrames ?? 0 > 0)

@@ -5,8 +5,10 @@ import Wire
 
 /// Bytes of a peer that keeps no rules, and what comes back.
 
-/// What a server sends back for these bytes until it closes, or for some seconds.
-func send(_ bytes: [UInt8], to bench: MDTBench, at address: Endpoint = MDTBench.address, seconds: UInt64 = 2) throws -> [UInt8] {
+/// What a server sends back for these bytes until it closes, or for some time.
+func send(
+    _ bytes: [UInt8], to bench: MDTBench, at address: Endpoint = MDTBench.address, for time: Interval = .seconds(2)
+) throws -> [UInt8] {
     let world = bench.client
     return try bench.run { () throws(Failure) in
         let operations = Operations(world)
@@ -14,7 +16,7 @@ func send(_ bytes: [UInt8], to bench: MDTBench, at address: Endpoint = MDTBench.
             throw Failure(.unreachable)
         }
         let watchdog = Watchdog(world, stream)
-        watchdog.arm(world.now + .seconds(seconds))
+        watchdog.arm(world.now + time)
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(bytes.count, 4096), alignment: 64)
         memory.copyBytes(from: bytes)
         _ = await operations.send(stream, UnsafeMutableRawBufferPointer(rebasing: memory[..<bytes.count]))

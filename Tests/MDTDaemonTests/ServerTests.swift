@@ -93,7 +93,7 @@ import Wire
                 bytes += frame
             }
             if random.below(6) == 0 { bytes.removeLast(random.below(bytes.count)) }
-            _ = try send(bytes, to: bench, seconds: 1)
+            _ = try send(bytes, to: bench, for: .seconds(1))
         }
         #expect(try bench.names().contains("vm1"))
         let peer = try bench.connect()
@@ -110,10 +110,10 @@ import Wire
         #expect { try peer.exchange(FrameHeader(.ping)) } throws: { ($0 as? Failure)?.status == .unreachable }
         // Without a hello, and in the middle of a frame.
         let began = bench.universe.now
-        #expect(try send([], to: bench, seconds: 30).isEmpty)
+        #expect(try send([], to: bench, for: .seconds(30)).isEmpty)
         #expect(bench.universe.now - began < .seconds(11))
         let middle = bench.universe.now
-        _ = try send(hello + frame(FrameHeader(.volumeList), [1, 0]).prefix(129), to: bench, seconds: 50)
+        _ = try send(hello + frame(FrameHeader(.volumeList), [1, 0]).prefix(129), to: bench, for: .seconds(50))
         #expect(bench.universe.now - middle < .seconds(21))
     }
 

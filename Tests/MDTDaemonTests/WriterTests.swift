@@ -66,7 +66,7 @@ import Wire
         for ost in bench.osts { bench.universe.partition(ost.host, bench.mds) }
         var resize = FrameHeader(.volumeResize)
         resize.argument = 128 << 20
-        _ = try send(hello + opening(nonce: 1) + frame(resize, NameRequest(name: "vm1").encoded), to: bench, seconds: 1)
+        _ = try send(hello + opening(nonce: 1) + frame(resize, NameRequest(name: "vm1").encoded), to: bench, for: .seconds(1))
         let second = try bench.connect()
         let asked = bench.universe.now
         #expect(try second.open("vm1", nonce: 2).object.generation == 2)
@@ -77,7 +77,7 @@ import Wire
     @Test(arguments: UInt64(1)...16) func aWriterThatLeavesWhileItOpensLeavesNothing(seed: UInt64) throws {
         let bench = try MDTBench(seed: seed, servers: 2)
         _ = try bench.create("vm1")
-        _ = try send(hello + opening(nonce: 1), to: bench, seconds: 0)
+        _ = try send(hello + opening(nonce: 1), to: bench, for: .milliseconds(seed))
         bench.universe.run(for: .seconds(1))
         let second = try bench.connect(to: 1)
         let asked = bench.universe.now
