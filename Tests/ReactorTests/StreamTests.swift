@@ -126,37 +126,37 @@ import Testing
 
     @Test func connectingEndsAtItsDeadline() async throws {
         try await withReactor { bench in
-            // A listener whose queue of one is full leaves further connections without an answer.
-            let full = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            defer { Glibc.close(full) }
             var address = sockaddr_in()
             address.sin_family = sa_family_t(AF_INET)
             address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-            withUnsafeMutablePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    #expect(bind(full, $0, length) == 0 && listen(full, 0) == 0 && getsockname(full, $0, &length) == 0)
-                }
-            }
+            let listener = smallListener(AF_INET, &address)
+            defer { Glibc.close(listener) }
             await fill(bench, .tcp(host: "127.0.0.1", port: UInt16(bigEndian: address.sin_port)))
         }
     }
 
     @Test func connectingToAUnixSocketEndsAtItsDeadline() async throws {
         try await withReactor { bench in
-            let full = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-            defer { Glibc.close(full) }
             var address = sockaddr_un()
             address.sun_family = sa_family_t(AF_UNIX)
             let path = bench.directory + "/full"
             withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-            withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    #expect(bind(full, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 && listen(full, 0) == 0)
-                }
-            }
+            let listener = smallListener(AF_UNIX, &address)
+            defer { Glibc.close(listener) }
             await fill(bench, .unix(path: path))
         }
+    }
+
+    /// When its queue of one is full it leaves further connections without an answer. `address` gets the port.
+    private func smallListener<Address>(_ family: Int32, _ address: inout Address) -> Int32 {
+        let listener = socket(family, Int32(SOCK_STREAM.rawValue), 0)
+        var length = socklen_t(MemoryLayout<Address>.size)
+        withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                #expect(bind(listener, $0, length) == 0 && listen(listener, 0) == 0 && getsockname(listener, $0, &length) == 0)
+            }
+        }
+        return listener
     }
 
     /// Connects until nobody answers any more.
