@@ -68,29 +68,29 @@ public final class ServedConnection {
         lastHeard = world.now
         isHandling = true
         var hasNext = false
-        var endsConnection = false
         var failure: Failure?
-        await world.together(2) { [self] index in
+        let lookAhead = Countdown(1)
+        world.spawn { [self] in
             do throws(Failure) {
-                guard index == 0 else {
-                    try await receive(head)
-                    hasNext = true
-                    if !isHandling { watchdog.disarm() }
-                    return
-                }
-                endsConnection = try await answer(header, body)
-                isHandling = false
-                if !hasNext { watchdog.arm(world.now + (endsConnection ? ServedConnection.lingering : Limits.idleTimeout)) }
+                try await receive(head)
+                hasNext = true
+                if !isHandling { watchdog.disarm() }
             } catch {
+                if isHandling { server.service?.connectionEnded(self) }
                 if failure == nil { failure = error }
-                if index == 0 {
-                    isHandling = false
-                    world.shutdown(stream)
-                } else if isHandling {
-                    server.service?.connectionEnded(self)
-                }
             }
+            lookAhead.done()
         }
+        var endsConnection = false
+        do throws(Failure) {
+            endsConnection = try await answer(header, body)
+        } catch {
+            failure = error
+            world.shutdown(stream)
+        }
+        isHandling = false
+        if !hasNext { watchdog.arm(world.now + (endsConnection ? ServedConnection.lingering : Limits.idleTimeout)) }
+        await lookAhead.wait()
         if endsConnection {
             if hasNext { await passOver() }
             throw Failure(.malformed, "the peer sent what cannot be taken")
