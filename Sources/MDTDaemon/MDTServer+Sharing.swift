@@ -104,11 +104,16 @@ extension MDTServer {
         WriterRecord(server: identity, connection: connection.number, client: connection.description)
     }
 
-    /// The session of a writer has ended here.
-    func dropWriter(_ record: WriterRecord, of volume: Identifier) async {
+    /// A session of this server ends in the catalogue, unless it is one that is here.
+    func dropWriter(of volume: Identifier) async {
         // What ends with this process is for the writer to take up elsewhere; until then it is not nobody's.
         guard catalogue.isShared, !isStopped else { return }
-        do throws(Failure) { try await catalogue.dropWriter(record, of: volume) } catch { sharing.ended[volume] = record }
+        do throws(Failure) {
+            try await catalogue.dropWriter(of: volume) { [self] in
+                $0.server == identity && $0 != writers[volume].map { record(of: $0.connection) }
+            }
+            sharing.ended.remove(volume)
+        } catch { sharing.ended.insert(volume) }
     }
 
     // Hands
@@ -153,12 +158,9 @@ extension MDTServer {
 
     /// What could not be told the catalogue when it was due.
     private func payDebts() async {
-        for (volume, record) in sharing.ended.sorted(by: { $0.key < $1.key }) {
-            guard !isStopped else { return }
-            do throws(Failure) {
-                if writers[volume].map({ self.record(of: $0.connection) }) != record { try await catalogue.dropWriter(record, of: volume) }
-                sharing.ended[volume] = nil
-            } catch { return }
+        for volume in sharing.ended.sorted() {
+            await dropWriter(of: volume)
+            if sharing.ended.contains(volume) { return }
         }
         for id in sharing.unreleased.sorted() {
             guard !isStopped else { return }
@@ -184,8 +186,8 @@ struct Sharing {
     var tenure: UInt64 = 0
     /// The other servers, by their last sign of life.
     var seen: [Identifier: Seen] = [:]
-    /// Sessions of writers that have ended and stand in the catalogue still.
-    var ended: [Identifier: WriterRecord] = [:]
+    /// Volumes with a session that may stand in the catalogue although it has ended, or never began.
+    var ended: Set<Identifier> = []
     /// Volumes that are not in hand any more and stand so in the catalogue.
     var unreleased: Set<Identifier> = []
 

@@ -43,36 +43,44 @@ extension MDTServer {
         guard request.flags.contains(.write) else { return (try await map(of: volume), false) }
         if generation != 0 {
             try volume.check(generation: generation)
-            if catalogue.isShared { try await catalogue.resume(volume.id, generation: generation, as: record(of: connection)) }
-            writers[volume.id] = WriterSession(connection: connection, generation: generation)
+            try await withSession(of: connection, generation, on: volume.id) { [self] () throws(Failure) in
+                if catalogue.isShared { try await catalogue.resume(volume.id, generation: generation, as: record(of: connection)) }
+            }
             return (try await map(of: volume), false)
         }
         let isForced = request.flags.contains(.force)
-        var replaced = MetaRevision.none
-        if !isForced {
-            replaced = try await waitForNoWriter(volume, but: connection, retrying: request.nonce)
-        }
-        // Before the generation is raised: who comes in between finds somebody.
-        let before = writers[volume.id]
-        writers[volume.id] = WriterSession(connection: connection, generation: .max)
-        do throws(Failure) {
-            let opened =
-                catalogue.isShared
+        let replaced = isForced ? MetaRevision.none : try await waitForNoWriter(volume, but: connection, retrying: request.nonce)
+        let opened = try await withSession(of: connection, .max, on: volume.id) { [self] () throws(Failure) in
+            catalogue.isShared
                 ? try await catalogue.open(
                     volume.id, nonce: request.nonce, as: record(of: connection), replacing: replaced, isForced: isForced)
                 : try await catalogue.open(volume.id, nonce: request.nonce)
-            // Where the connection has ended meanwhile its end is told once more, behind this.
-            if writers[volume.id] == nil { writers[volume.id] = WriterSession(connection: connection, generation: .max) }
-            if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
-            world.log(
-                .info, "volume opened for writing",
-                [
-                    LogField("volume", opened.object.name), LogField("generation", opened.object.generation),
-                    LogField("map", opened.object.map), LogField("connection", connection.number),
-                ])
-            return (try await map(of: opened), opened.left > 0)
+        }
+        if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
+        world.log(
+            .info, "volume opened for writing",
+            [
+                LogField("volume", opened.object.name), LogField("generation", opened.object.generation),
+                LogField("map", opened.object.map), LogField("connection", connection.number),
+            ])
+        return (try await map(of: opened), opened.left > 0)
+    }
+
+    /// The session is here while the catalogue is told of it: who comes in between finds somebody, and it is not taken for one that is over.
+    private func withSession<Value>(
+        of connection: MDTConnection, _ generation: UInt64, on id: Identifier, _ body: () async throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        let before = writers[id]
+        writers[id] = WriterSession(connection: connection, generation: generation)
+        do throws(Failure) {
+            let value = try await body()
+            // The connection has ended meanwhile.
+            if writers[id]?.connection !== connection { await dropWriter(of: id) }
+            return value
         } catch {
-            if writers[volume.id]?.connection === connection { writers[volume.id] = before }
+            if writers[id]?.connection === connection { writers[id] = before }
+            // The catalogue may have it all the same.
+            if catalogue.isShared { sharing.ended.insert(id) }
             throw error
         }
     }

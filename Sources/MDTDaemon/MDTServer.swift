@@ -144,10 +144,9 @@ extension MDTServer: ControlService {
     public func requestFailed() { noteFailure() }
 
     public func connectionEnded(_ connection: ServedConnection) {
-        let record = record(of: connection)
         for (volume, session) in writers.sorted(by: { $0.key < $1.key }) where session.connection === connection {
             writers[volume] = nil
-            if catalogue.isShared { world.spawn { await self.dropWriter(record, of: volume) } }
+            if catalogue.isShared { world.spawn { await self.dropWriter(of: volume) } }
         }
         for (store, entry) in heard where entry.connection === connection { heard[store]?.connection = nil }
     }

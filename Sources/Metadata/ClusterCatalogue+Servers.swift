@@ -108,11 +108,11 @@ extension ClusterCatalogue {
         return MetaTransaction(if: [.unchanged(volumeKey, since: value), .unchanged(key, since: current)], changes)
     }
 
-    /// The session has ended, unless another has taken its place.
-    public func dropWriter(_ writer: WriterRecord, of id: Identifier) async throws(Failure) {
+    /// The session goes if it is over.
+    public func dropWriter(of id: Identifier, if isOver: (WriterRecord) -> Bool) async throws(Failure) {
         let key = CatalogueKeys.writer(id)
         try await transact { () throws(Failure) in
-            guard let current = try await store.read(key), try WriterRecord(current, of: key) == writer else { return .done(()) }
+            guard let current = try await store.read(key), isOver(try WriterRecord(current, of: key)) else { return .done(()) }
             return .commit(MetaTransaction(if: [.unchanged(key, since: current)], [.delete(key)]), ())
         }
     }

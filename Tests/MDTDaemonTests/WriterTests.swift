@@ -2,6 +2,7 @@ import Base
 import Client
 import Environment
 import MDTDaemon
+import MetaStore
 import Simulation
 import Testing
 import Wire
@@ -55,8 +56,10 @@ import Wire
         #expect(bench.universe.now - before < .seconds(1))
     }
 
-    private func opening(nonce: UInt64) -> [UInt8] {
-        frame(FrameHeader(.volumeOpen), VolumeOpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 99, low: nonce)).encoded)
+    private func opening(generation: UInt64 = 0) -> [UInt8] {
+        var header = FrameHeader(.volumeOpen)
+        header.generation = generation
+        return frame(header, VolumeOpenRequest(name: "vm1", flags: .write, nonce: Identifier(high: 99, low: 1)).encoded)
     }
 
     /// The request goes on without it.
@@ -66,7 +69,7 @@ import Wire
         for ost in bench.osts { bench.universe.partition(ost.host, bench.mds) }
         var resize = FrameHeader(.volumeResize)
         resize.argument = 128 << 20
-        _ = try send(hello + opening(nonce: 1) + frame(resize, NameRequest(name: "vm1").encoded), to: bench, for: .seconds(1))
+        _ = try send(hello + opening() + frame(resize, NameRequest(name: "vm1").encoded), to: bench, for: .seconds(1))
         let second = try bench.connect()
         let asked = bench.universe.now
         #expect(try second.open("vm1", nonce: 2).object.generation == 2)
@@ -74,11 +77,36 @@ import Wire
     }
 
     /// Its session must not stay behind: the server is alive, so no other one would ever give the volume away.
-    @Test(arguments: UInt64(1)...16) func aWriterThatLeavesWhileItOpensLeavesNothing(seed: UInt64) throws {
+    @Test(arguments: UInt64(1)...16, [false, true])
+    func aWriterThatLeavesWhileItOpensOrComesBackLeavesNothing(seed: UInt64, comesBack: Bool) throws {
         let bench = try MDTBench(seed: seed, servers: 2)
         _ = try bench.create("vm1")
-        _ = try send(hello + opening(nonce: 1), to: bench, for: .milliseconds(seed))
+        if comesBack {
+            let first = try bench.connect(to: 1)
+            #expect(try first.open("vm1", nonce: 1).object.generation == 1)
+            first.close()
+            bench.universe.run(for: .seconds(1))
+        }
+        _ = try send(hello + opening(generation: comesBack ? 1 : 0), to: bench, for: .milliseconds(seed))
         bench.universe.run(for: .seconds(1))
+        try expectFree(bench)
+    }
+
+    /// The catalogue has taken it, and the writer was told that it had not.
+    @Test func anOpenWithoutAnAnswerOfTheCatalogueLeavesNothing() throws {
+        let bench = try MDTBench(servers: 2)
+        _ = try bench.create("vm1")
+        bench.contents.faults.late = 1_000_000
+        let first = try bench.connect()
+        #expect(failure { try first.open("vm1", nonce: 1) } != nil)
+        bench.contents.faults = MemoryMetaContents.Faults()
+        first.close()
+        bench.universe.run(for: .seconds(5))
+        try expectFree(bench)
+    }
+
+    /// At the other server, which only the catalogue tells.
+    private func expectFree(_ bench: MDTBench) throws {
         let second = try bench.connect(to: 1)
         let asked = bench.universe.now
         #expect(try second.open("vm1", nonce: 2).object.generation <= 2)
