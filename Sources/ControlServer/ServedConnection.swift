@@ -18,6 +18,8 @@ public final class ServedConnection {
     public private(set) var lastHeard: Instant
     /// A request is being carried out: whoever waits for its answer is there.
     public private(set) var isHandling = false
+    /// Whoever was at the other end is gone; nobody waits for an answer.
+    public private(set) var hasLeft = false
     public private(set) var peer: Hello?
     private var endReason: String?
     private var isStopping = false
@@ -43,6 +45,7 @@ public final class ServedConnection {
         } catch {
             reason = error.detail
         }
+        hasLeft = true
         head.deallocate()
         watchdog.close()
         world.close(stream)
@@ -76,6 +79,7 @@ public final class ServedConnection {
                 hasNext = true
                 if !isHandling { watchdog.disarm() }
             } catch {
+                hasLeft = true
                 if isHandling { server.service?.connectionEnded(self) }
                 if failure == nil { failure = error }
             }

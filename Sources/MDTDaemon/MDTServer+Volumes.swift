@@ -66,10 +66,13 @@ extension MDTServer {
         return (try await map(of: opened), opened.left > 0)
     }
 
-    /// The session is here while the catalogue is told of it: who comes in between finds somebody, and it is not taken for one that is over.
+    /// The session is here while the catalogue is told of it: who comes in between finds somebody, and it is not taken for one that is
+    /// over.
     private func withSession<Value>(
         of connection: MDTConnection, _ generation: UInt64, on id: Identifier, _ body: () async throws(Failure) -> Value
     ) async throws(Failure) -> Value {
+        // It may have left while it waited for its turn.
+        if connection.hasLeft { throw Failure(.closed, "the writer has closed its connection") }
         let before = writers[id]
         writers[id] = WriterSession(connection: connection, generation: generation)
         do throws(Failure) {
@@ -78,7 +81,7 @@ extension MDTServer {
             if writers[id]?.connection !== connection { await dropWriter(of: id) }
             return value
         } catch {
-            if writers[id]?.connection === connection { writers[id] = before }
+            if writers[id]?.connection === connection { writers[id] = before.flatMap { $0.connection.hasLeft ? nil : $0 } }
             // The catalogue may have it all the same.
             if catalogue.isShared { sharing.ended.insert(id) }
             throw error

@@ -105,11 +105,46 @@ import Wire
         try expectFree(bench)
     }
 
+    /// Who was there before is put back, but for one that has left meanwhile.
+    @Test(arguments: [100, 200, 300, 400, 500, 600])
+    func aForcedOpenWithoutAnAnswerBringsNobodyBackWhoHasLeft(milliseconds: UInt64) throws {
+        let bench = try MDTBench(servers: 2)
+        _ = try bench.create("vm1")
+        let first = try bench.connect()
+        #expect(try first.open("vm1", nonce: 1).object.generation == 1)
+        let second = try bench.connect()
+        bench.contents.faults.late = 1_000_000
+        (bench.contents.delayMin, bench.contents.delayMax) = (.milliseconds(100), .milliseconds(100))
+        first.world.spawn {
+            await Operations(first.world).sleep(.milliseconds(milliseconds))
+            first.close()
+        }
+        #expect(failure { try second.open("vm1", [.write, .force], nonce: 2) } != nil)
+        bench.contents.faults = MemoryMetaContents.Faults()
+        (bench.contents.delayMin, bench.contents.delayMax) = (.milliseconds(1), .milliseconds(1))
+        second.close()
+        bench.universe.run(for: .seconds(5))
+        try expectFree(bench, within: 3)
+    }
+
+    @Test func whoLeavesWhileItWaitsForItsTurnOpensNothing() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        let machine = bench.universe.addHost("doomed")
+        let first = try bench.connect(from: machine.start("client"))
+        _ = try first.open("vm1", nonce: 2)
+        machine.losePower()
+        _ = try send(hello + opening(), to: bench, for: .seconds(1))
+        bench.universe.run(for: Limits.writerSilenceMax)
+        let third = try bench.connect()
+        #expect(try third.open("vm1", nonce: 3).object.generation == 2)
+    }
+
     /// At the other server, which only the catalogue tells.
-    private func expectFree(_ bench: MDTBench) throws {
+    private func expectFree(_ bench: MDTBench, within generation: UInt64 = 2) throws {
         let second = try bench.connect(to: 1)
         let asked = bench.universe.now
-        #expect(try second.open("vm1", nonce: 2).object.generation <= 2)
+        #expect(try second.open("vm1", nonce: 3).object.generation <= generation)
         #expect(bench.universe.now - asked < .seconds(1))
     }
 

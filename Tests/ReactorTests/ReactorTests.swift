@@ -138,8 +138,13 @@ import Testing
             // What was never written is no disk operation.
             memory.initializeMemory(as: UInt8.self, repeating: 1)
             try await bench.operations.write(disk, at: 0, from: memory)
-            for _ in 0..<200 { try await bench.operations.read(disk, at: 0, into: memory) }
-            #expect((bench.reactor.waitsSpun > 50) == isInHaste)
+            var reads = 0
+            // Where others take the core away it gives up for a while, and begins again.
+            while reads < 200 || isInHaste && bench.reactor.waitsSpun <= 50 && reads < 20_000 {
+                try await bench.operations.read(disk, at: 0, into: memory)
+                reads += 1
+            }
+            #expect(isInHaste ? bench.reactor.waitsSpun > 50 : bench.reactor.waitsSpun == 0)
             let spun = bench.reactor.waitsSpun
             let before = threadTime()
             for _ in 0..<20 { await bench.operations.sleep(.milliseconds(10)) }
