@@ -16,10 +16,10 @@
 ##   --self-test       shows that each check fires
 ##
 ## Each OST, the metadata server, the management server and each client is a process of the release programs in a network namespace of its
-## own; for kill-etcd so are three metadata servers and the etcd that they share. A writer at depth 16 works and checks; OSTs are killed,
-## paused, cut off, filled, rolled back. Prints a row of JSON for each scenario; the exit code is 0 when nothing was lost, stale or wrong,
-## members are equal block by block, no operation took too long, and no more was copied than had changed. Needs root. All of it takes about
-## forty minutes.
+## own; for kill-etcd and cut-machine so are three metadata servers and the etcd that they share. A writer at depth 16 works and checks;
+## OSTs are killed, paused, cut off, filled, rolled back. Prints a row of JSON for each scenario; the exit code is 0 when nothing was lost,
+## stale or wrong, members are equal block by block, no operation took too long, and no more was copied than had changed. Needs root. All of
+## it takes about forty-five minutes.
 ##
 ##   ./dev chaos
 ##   ./dev chaos --scenario kill-ost --scenario cut-ost --rounds 20

@@ -20,12 +20,12 @@ public struct ParsedCommand: Hashable, Sendable {
 
     /// `arguments` without the program's own name. The only verb of a program that does one thing has no name, and is not written.
     public static func parse(_ arguments: [String], as syntax: CommandSyntax) throws(Failure) -> Outcome {
+        if arguments == ["--version"] { return .help("\(syntax.program) \(softwareVersion)\n") }
         if let verb = syntax.verbs.first, verb.name.isEmpty { return try parse(arguments, verb, syntax) }
         guard let first = arguments.first else {
             throw Failure(.invalidArgument, "no command is given; '\(syntax.program) --help' lists them")
         }
         if first == "--help" || first == "-h" || first == "help", arguments.count == 1 { return .help(syntax.help) }
-        if first == "--version", arguments.count == 1 { return .help("\(syntax.program) \(softwareVersion)\n") }
         let words = first == "help" ? Array(arguments.dropFirst()) : arguments
         if let noun = words.first, asksAboutNoun(arguments), let text = syntax.help(forNoun: noun) { return .help(text) }
         guard let (verb, used) = find(words, syntax) else { throw unknownVerb(words, syntax) }

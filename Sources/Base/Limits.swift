@@ -69,6 +69,8 @@ public enum Limits {
     public static let writerPingInterval = Interval.seconds(2)
     /// One that is silent for this long gives way to the next who opens the volume.
     public static let writerSilenceMax = Interval.seconds(8)
+    /// An exclusion has this long at a metadata server, where there are others: the machine that took an OST along may have been its own.
+    public static let exclusionPatience = Interval.milliseconds(500)
     /// A metadata server of several says so in the catalogue this often.
     public static let serverBeatInterval = Interval.seconds(2)
     /// It stops to work on objects when it could not, for this long since the last time that it began to.

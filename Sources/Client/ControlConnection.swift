@@ -106,6 +106,9 @@ public final class ControlConnection {
         }
     }
 
+    /// What is under way has this long at most.
+    func hurry(_ deadline: Instant) { watchdog.hurry(deadline) }
+
     /// Sends a request and waits for its reply. An error reply is thrown with the sentence of the server.
     public func exchange(_ request: FrameHeader, _ body: [UInt8], deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
         invariant(body.count <= Limits.metaBytesMax, "a control body of \(body.count) bytes")
@@ -138,7 +141,7 @@ public final class ControlConnection {
             guard reply.header.requestID == request.requestID, reply.header.opcode == request.opcode else {
                 throw Failure(.malformed, "\(endpoint) answers another request")
             }
-            isBroken = false
+            isBroken = watchdog.hasBarked
             return (reply.header, reply.body)
         }
     }

@@ -51,8 +51,15 @@ final class MDTSession {
     }
 
     /// `base`: up to where the members on these stores certainly have everything. `fill`: only those that are being filled since that map
-    /// number; 0: all.
-    func exclude(_ stores: [Identifier], base: Version, fill: UInt64 = 0, deadline: Instant) async throws(Failure) -> VolumeMap {
+    /// number; 0: all. Without `hasPatience`, and with other servers, this one has little time, also for what it was asked before.
+    func exclude(
+        _ stores: [Identifier], base: Version, fill: UInt64 = 0, hasPatience: Bool = true, deadline: Instant
+    ) async throws(Failure) -> VolumeMap {
+        var deadline = deadline
+        if !hasPatience, let connection, !servers.others.isEmpty {
+            let soon = world.now + Limits.exclusionPatience
+            if isBusy { connection.hurry(soon) } else if !connection.isBroken { deadline = min(deadline, soon) }
+        }
         var header = FrameHeader(.volumeExclude)
         header.argument = fill
         let request = VolumeMembersRequest(id: id, generation: generation, stores: stores, base: base)
@@ -152,13 +159,15 @@ final class MDTSession {
 
     private func exchange(_ header: FrameHeader, _ body: [UInt8], _ deadline: Instant) async throws(Failure) -> (FrameHeader, [UInt8]) {
         while isBusy { await suspend(while: { isBusy }) { waiters.append($0) } }
-        if isClosed { throw Failure(.closed) }
         isBusy = true
         defer {
             isBusy = false
             if !waiters.isEmpty { waiters.removeFirst().resume() }
             resumeCloser()
         }
+        if isClosed { throw Failure(.closed) }
+        // That is nothing to blame a server for that was not asked.
+        if world.now >= deadline { throw Failure(.deadlineExceeded, "other requests to the metadata server took all the time") }
         do throws(Failure) {
             return try await connected(deadline).exchange(header, body, deadline: deadline)
         } catch {

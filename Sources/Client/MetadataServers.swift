@@ -20,8 +20,8 @@ final class MetadataServers {
     /// Those of `named` that turned out to list others.
     private var management: Set<Endpoint> = []
     private var lastAsked: Instant?
-    /// Tried last of all.
-    private var avoided: Endpoint?
+    /// Those that said nothing when they were asked last; tried when the others have been.
+    private var silent: Set<Endpoint> = []
     private(set) var cluster: Identifier
 
     /// `cluster`: no other one is taken; zero: the first that answers says which it is.
@@ -58,9 +58,11 @@ final class MetadataServers {
 
     private static let knownMax = Limits.metadataServersMax * Limits.endpointsPerOSTMax
     private static let emptyDelay = Interval.milliseconds(200)
+    /// For one behind which there are others.
+    private static let silenceMax = Interval.seconds(1)
 
-    /// The one that was connected to is silent, or not what it should be: next time it is tried last.
-    func passOver() { avoided = known.first }
+    /// The one that was connected to is silent, or not what it should be.
+    func passOver() { if let first = known.first { silent.insert(first) } }
 
     /// What was tried, and how it ended.
     private struct Search {
@@ -84,13 +86,16 @@ final class MetadataServers {
         // What is found on the way is tried as well.
         while let endpoint = candidate(search) {
             search.tried.insert(endpoint)
+            // One that is silent leaves time for the next.
+            let left = min(deadline - world.now, Limits.connectDeadline)
+            let share = candidate(search) == nil ? left : min(Interval(nanoseconds: left.nanoseconds / 2), MetadataServers.silenceMax)
             do throws(Failure) {
                 let hello = Hello(role: .client, cluster: cluster, software: client)
                 let connection = try await ControlConnection.open(
-                    world, endpoint, saying: hello, expecting: [.mdt, .mgs], deadline: min(deadline, world.now + Limits.connectDeadline))
+                    world, endpoint, saying: hello, expecting: [.mdt, .mgs], deadline: world.now + share)
+                silent.remove(endpoint)
                 if connection.peer.role == .mdt {
                     if cluster == .zero { cluster = connection.peer.cluster }
-                    if avoided == endpoint { avoided = nil }
                     known.removeAll { $0 == endpoint }
                     known.insert(endpoint, at: 0)
                     return connection
@@ -99,6 +104,7 @@ final class MetadataServers {
                 try await learn(from: connection, endpoint, &search, deadline)
             } catch {
                 search.note(error)
+                if error.isSilence { silent.insert(endpoint) }
                 if world.now >= deadline { return nil }
             }
         }
@@ -110,7 +116,7 @@ final class MetadataServers {
         let mayAsk = known.isEmpty || lastAsked.map { world.now - $0 >= Limits.directoryAskInterval } ?? true
         let all = known + named.filter { mayAsk || !management.contains($0) }
         let left = all.filter { !search.tried.contains($0) }
-        return left.first { $0 != avoided } ?? left.first
+        return left.first { !silent.contains($0) } ?? left.first
     }
 
     private func learn(

@@ -275,12 +275,15 @@ extension Volume {
     /// `fill`: only its members that are being filled since that map number; 0: all.
     func exclude(_ peer: Int, fill: UInt64 = 0) {
         inBackground { [self] in
+            // The next server may be as slow, and a slow one gets there only with patience.
+            var hasPatience = fill != 0
             while let mdt, !isShutDown, !engine.isDead {
                 do throws(Failure) {
-                    let base = exclusionBase
-                    apply(try await mdt.exclude([stores[peer]], base: base, fill: fill, deadline: world.now + .seconds(3)))
+                    let (base, deadline) = (exclusionBase, world.now + .seconds(3))
+                    apply(try await mdt.exclude([stores[peer]], base: base, fill: fill, hasPatience: hasPatience, deadline: deadline))
                     return
                 } catch {
+                    hasPatience = true
                     world.log(
                         .warning, fill == 0 ? "an OST cannot be excluded" : "a fill cannot be given up",
                         [LogField("volume", "\(address)"), LogField("store", "\(stores[peer])"), LogField("why", error.detail)])

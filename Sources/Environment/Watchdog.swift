@@ -6,6 +6,7 @@ public final class Watchdog: CompletionSink {
     private let stream: StreamID
     private var sink = SinkID(0)
     private var timer: TimerID?
+    private var deadline = Instant.never
     public private(set) var hasBarked = false
 
     public init(_ world: any World, _ stream: StreamID) {
@@ -16,7 +17,13 @@ public final class Watchdog: CompletionSink {
 
     public func arm(_ deadline: Instant) {
         disarm()
+        self.deadline = deadline
         timer = world.wake(at: deadline, Ticket(sink, 0))
+    }
+
+    /// If it waits for a later one.
+    public func hurry(_ sooner: Instant) {
+        if timer != nil, sooner < deadline { arm(sooner) }
     }
 
     public func disarm() {

@@ -50,7 +50,7 @@ extension MDTServer {
             let request = try VolumeCloseRequest(decoding: body)
             if let session = writers[request.id], session.connection === connection, session.generation == request.generation {
                 writers[request.id] = nil
-                await dropWriter(of: request.id)
+                await tellWriter(of: request.id)
             }
             return MDTAnswer(header)
         case .volumeSettle:

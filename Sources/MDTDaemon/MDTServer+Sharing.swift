@@ -104,16 +104,26 @@ extension MDTServer {
         WriterRecord(server: identity, connection: connection.number, client: connection.description)
     }
 
-    /// A session of this server ends in the catalogue, unless it is one that is here.
-    func dropWriter(of volume: Identifier) async {
+    /// What the catalogue has of a session of this server becomes what is here.
+    @discardableResult func tellWriter(of volume: Identifier) async -> Bool {
         // What ends with this process is for the writer to take up elsewhere; until then it is not nobody's.
-        guard catalogue.isShared, !isStopped else { return }
+        guard catalogue.isShared, !isStopped else { return false }
+        let until = sharing.untold.removeValue(forKey: volume)
         do throws(Failure) {
-            try await catalogue.dropWriter(of: volume) { [self] in
-                $0.server == identity && $0 != writers[volume].map { record(of: $0.connection) }
+            try await catalogue.amendWriter(of: volume) { [self] in
+                $0.server == identity ? writers[volume].map { record(of: $0.connection) } : $0
             }
-            sharing.ended.remove(volume)
-        } catch { sharing.ended.insert(volume) }
+            if let until, until > world.now { tellWriterAgain(of: volume, until) }
+            return true
+        } catch {
+            tellWriterAgain(of: volume, until ?? world.now)
+            return false
+        }
+    }
+
+    /// With the next sign of life, and with those until then: a commit without an answer may take effect so long.
+    func tellWriterAgain(of volume: Identifier, _ until: Instant) {
+        sharing.untold[volume] = max(until, sharing.untold[volume] ?? until)
     }
 
     // Hands
@@ -158,10 +168,7 @@ extension MDTServer {
 
     /// What could not be told the catalogue when it was due.
     private func payDebts() async {
-        for volume in sharing.ended.sorted() {
-            await dropWriter(of: volume)
-            if sharing.ended.contains(volume) { return }
-        }
+        for volume in sharing.untold.keys.sorted() where await !tellWriter(of: volume) { return }
         for id in sharing.unreleased.sorted() {
             guard !isStopped else { return }
             do throws(Failure) {
@@ -186,8 +193,8 @@ struct Sharing {
     var tenure: UInt64 = 0
     /// The other servers, by their last sign of life.
     var seen: [Identifier: Seen] = [:]
-    /// Volumes with a session that may stand in the catalogue although it has ended, or never began.
-    var ended: Set<Identifier> = []
+    /// Volumes of which the catalogue may have a session here that has ended, or never began; and until when that is looked at.
+    var untold: [Identifier: Instant] = [:]
     /// Volumes that are not in hand any more and stand so in the catalogue.
     var unreleased: Set<Identifier> = []
 

@@ -43,20 +43,22 @@ extension MDTServer {
         guard request.flags.contains(.write) else { return (try await map(of: volume), false) }
         if generation != 0 {
             try volume.check(generation: generation)
-            try await withSession(of: connection, generation, on: volume.id) { [self] () throws(Failure) in
+            try await withSession(of: connection, generation, on: volume.id) { [self] _ throws(Failure) in
                 if catalogue.isShared { try await catalogue.resume(volume.id, generation: generation, as: record(of: connection)) }
             }
             return (try await map(of: volume), false)
         }
         let isForced = request.flags.contains(.force)
         let replaced = isForced ? MetaRevision.none : try await waitForNoWriter(volume, but: connection, retrying: request.nonce)
-        let opened = try await withSession(of: connection, .max, on: volume.id) { [self] () throws(Failure) in
-            catalogue.isShared
+        let opened = try await withSession(of: connection, .max, on: volume.id) { [self] session throws(Failure) in
+            let opened =
+                catalogue.isShared
                 ? try await catalogue.open(
                     volume.id, nonce: request.nonce, as: record(of: connection), replacing: replaced, isForced: isForced)
                 : try await catalogue.open(volume.id, nonce: request.nonce)
+            session.generation = opened.object.generation
+            return opened
         }
-        if writers[volume.id]?.connection === connection { writers[volume.id]?.generation = opened.object.generation }
         world.log(
             .info, "volume opened for writing",
             [
@@ -69,21 +71,25 @@ extension MDTServer {
     /// The session is here while the catalogue is told of it: who comes in between finds somebody, and it is not taken for one that is
     /// over.
     private func withSession<Value>(
-        of connection: MDTConnection, _ generation: UInt64, on id: Identifier, _ body: () async throws(Failure) -> Value
+        of connection: MDTConnection, _ generation: UInt64, on id: Identifier, _ body: (WriterSession) async throws(Failure) -> Value
     ) async throws(Failure) -> Value {
         // It may have left while it waited for its turn.
-        if connection.hasLeft { throw Failure(.closed, "the writer has closed its connection") }
-        let before = writers[id]
-        writers[id] = WriterSession(connection: connection, generation: generation)
+        try checkIsThere(connection)
+        let (before, session) = (writers[id], WriterSession(connection, generation: generation))
+        writers[id] = session
         do throws(Failure) {
-            let value = try await body()
-            // The connection has ended meanwhile.
-            if writers[id]?.connection !== connection { await dropWriter(of: id) }
+            let value = try await body(session)
+            if connection.hasLeft {
+                await tellWriter(of: id)
+            } else if session.generation > writers[id]?.generation ?? 0 {
+                // An older writer came back meanwhile, and will be refused.
+                writers[id] = session
+            }
             return value
         } catch {
-            if writers[id]?.connection === connection { writers[id] = before.flatMap { $0.connection.hasLeft ? nil : $0 } }
-            // The catalogue may have it all the same.
-            if catalogue.isShared { sharing.ended.insert(id) }
+            if writers[id] === session { writers[id] = before.flatMap { $0.connection.hasLeft ? nil : $0 } }
+            // The catalogue may have it all the same, now or soon.
+            if catalogue.isShared { tellWriterAgain(of: id, world.now + Limits.etcdCallTimeout) }
             throw error
         }
     }
@@ -98,6 +104,11 @@ extension MDTServer {
         // It may have come here from there.
         try await waitForNoWriterHere(volume, but: connection, retrying: nonce)
         return replaced
+    }
+
+    /// Nobody waits for what it has asked.
+    private func checkIsThere(_ connection: MDTConnection) throws(Failure) {
+        if connection.hasLeft { throw Failure(.closed, "the client has closed its connection") }
     }
 
     /// Until the session of another writer has ended. One that is alive makes this `busy`: it says something every few seconds, or is in
@@ -124,6 +135,7 @@ extension MDTServer {
             }
             await operations.sleep(.milliseconds(50))
             if isStopped { throw Failure(.closed, "the daemon stops; try again in a moment") }
+            try checkIsThere(connection)
         }
     }
 

@@ -146,7 +146,7 @@ extension MDTServer: ControlService {
     public func connectionEnded(_ connection: ServedConnection) {
         for (volume, session) in writers.sorted(by: { $0.key < $1.key }) where session.connection === connection {
             writers[volume] = nil
-            if catalogue.isShared { world.spawn { await self.dropWriter(of: volume) } }
+            if catalogue.isShared { world.spawn { await self.tellWriter(of: volume) } }
         }
         for (store, entry) in heard where entry.connection === connection { heard[store]?.connection = nil }
     }
@@ -162,11 +162,17 @@ extension ControlAnswer {
 }
 
 /// Who writes a volume, as far as this server knows.
-struct WriterSession {
-    var connection: MDTConnection
+final class WriterSession {
+    let connection: MDTConnection
+    /// As high as can be while it is not granted.
     var generation: UInt64
     /// What it has told last of bringing OSTs up to date.
     var report: WriterReport?
+
+    init(_ connection: MDTConnection, generation: UInt64) {
+        self.connection = connection
+        self.generation = generation
+    }
 }
 
 /// What the metrics are made of, beside what came in.

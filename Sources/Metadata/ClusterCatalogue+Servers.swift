@@ -108,12 +108,15 @@ extension ClusterCatalogue {
         return MetaTransaction(if: [.unchanged(volumeKey, since: value), .unchanged(key, since: current)], changes)
     }
 
-    /// The session goes if it is over.
-    public func dropWriter(of id: Identifier, if isOver: (WriterRecord) -> Bool) async throws(Failure) {
+    /// A session that is noted becomes what `amend` makes of it; nil: none.
+    public func amendWriter(of id: Identifier, _ amend: (WriterRecord) -> WriterRecord?) async throws(Failure) {
         let key = CatalogueKeys.writer(id)
         try await transact { () throws(Failure) in
-            guard let current = try await store.read(key), isOver(try WriterRecord(current, of: key)) else { return .done(()) }
-            return .commit(MetaTransaction(if: [.unchanged(key, since: current)], [.delete(key)]), ())
+            guard let current = try await store.read(key) else { return .done(()) }
+            let (known, wanted) = (try WriterRecord(current, of: key), amend(try WriterRecord(current, of: key)))
+            if wanted == known { return .done(()) }
+            let change = wanted.map { MetaChange.put(key, $0.value) } ?? .delete(key)
+            return .commit(MetaTransaction(if: [.unchanged(key, since: current)], [change]), ())
         }
     }
 

@@ -62,6 +62,7 @@ private func problem(_ words: String...) -> String {
         #expect(parsed.verb.isEmpty && parsed.value("seed") == "7")
         guard case .run = try ParsedCommand.parse([], as: one) else { throw Failure(.invalidArgument, "help") }
         #expect(try ParsedCommand.parse(["--help"], as: one) == .help(one.help(for: one.verbs[0])))
+        #expect(try ParsedCommand.parse(["--version"], as: one) == .help("one \(softwareVersion)\n"))
     }
 
     @Test func verbsOfTwoWords() throws {

@@ -154,6 +154,16 @@ def kill_etcd(lab, seconds, number):
         lab.must(longest <= max(slowest, NOISE * 1_000_000), "without a change of the map an operation waited for etcd")
 
 
+def cut_machine(lab, seconds, number):
+    """What one of three machines of a small cluster has: an OST, a metadata server, and a server of its etcd."""
+    hosts = [daemons[number % 3].host for daemons in (lab.osts, lab.mdts, lab.etcds)]
+    for host in hosts:
+        host.cut()
+    lab.sleep(seconds)
+    for host in hosts:
+        host.heal()
+
+
 def full_ost(lab, seconds, number):
     """Another volume takes all space of an OST. Writes of blocks that have none yet are refused; nobody is blamed for it."""
     lab.writer.stop()
@@ -260,6 +270,7 @@ SCENARIOS = [
     Scenario(kill_mgs, NOISE),
     # An exclusion may need a new leader of etcd first.
     Scenario(kill_etcd, 5000, seconds=16, servers=3),
+    Scenario(cut_machine, 5000, seconds=20, servers=3),
     Scenario(full_ost, 5000, fills=0.25, no_space=True),
     Scenario(rot, 1000),
     Scenario(lost_disk, 1000, spare_after=15),

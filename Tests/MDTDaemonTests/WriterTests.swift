@@ -127,6 +127,36 @@ import Wire
         try expectFree(bench, within: 3)
     }
 
+    /// The older one comes back, for a moment, while the newer one opens: it is refused, and the newer one has its session at both servers.
+    @Test(arguments: [10, 60, 110, 160, 210, 260, 310])
+    func aWriterThatComesBackTakesNoSessionFromTheNextOne(milliseconds: UInt64) throws {
+        let bench = try MDTBench(servers: 2)
+        let id = try bench.create("vm1").object.id
+        #expect(try bench.connect().open("vm1", nonce: 1).object.generation == 1)
+        let (again, next) = (try bench.connect(), try bench.connect())
+        (bench.contents.delayMin, bench.contents.delayMax) = (.milliseconds(50), .milliseconds(50))
+        again.world.spawn {
+            await Operations(again.world).sleep(.milliseconds(milliseconds))
+            var header = FrameHeader(.volumeOpen)
+            header.generation = 1
+            let request = VolumeOpenRequest(name: "vm1", flags: .write)
+            do throws(Failure) {
+                _ = try await again.connection.exchange(header, request.encoded, deadline: again.world.now + .seconds(5))
+            } catch {}
+        }
+        #expect(try next.open("vm1", [.write, .force], nonce: 2).object.generation == 2)
+        (bench.contents.delayMin, bench.contents.delayMax) = (.milliseconds(1), .milliseconds(1))
+        keepAlive(next)
+        bench.universe.run(for: .seconds(1))
+        let other = try bench.connect(to: 1)
+        #expect(failure { try other.open("vm1", nonce: 3) }?.status == .busy)
+        isPinging = false
+        bench.universe.run(for: Limits.writerPingInterval)
+        try next.ask(.volumeClose, VolumeCloseRequest(id: id, generation: 2))
+        again.close()
+        try expectFree(bench, within: 3)
+    }
+
     @Test func whoLeavesWhileItWaitsForItsTurnOpensNothing() throws {
         let bench = try MDTBench()
         _ = try bench.create("vm1")
@@ -138,6 +168,18 @@ import Wire
         bench.universe.run(for: Limits.writerSilenceMax)
         let third = try bench.connect()
         #expect(try third.open("vm1", nonce: 3).object.generation == 2)
+    }
+
+    /// Whether the writer is there is not known yet when who asks for it leaves.
+    @Test func aRemovalThatNobodyWaitsForRemovesNothing() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1")
+        let first = try bench.connect()
+        _ = try first.open("vm1", nonce: 2)
+        bench.universe.run(for: .milliseconds(200))
+        _ = try send(hello + frame(FrameHeader(.volumeRemove), NameRequest(name: "vm1").encoded), to: bench, for: .milliseconds(500))
+        bench.universe.run(for: .milliseconds(500))
+        #expect(try first.open("vm1", nonce: 2, generation: 1).object.generation == 1)
     }
 
     /// At the other server, which only the catalogue tells.
