@@ -147,7 +147,7 @@ public final class ControlConnection {
     }
 
     private func refusal(_ reply: (header: FrameHeader, body: [UInt8])) -> Failure {
-        isBroken = reply.header.status == .malformed || reply.header.status == .wrongVersion
+        isBroken = reply.header.status == .malformed || reply.header.status == .wrongVersion || watchdog.hasBarked
         let sentence = String(validating: reply.body, as: UTF8.self) ?? ""
         return sentence.isEmpty ? Failure(reply.header.status) : Failure(reply.header.status, sentence)
     }

@@ -202,7 +202,8 @@ final class MDTSession {
                 last = error
                 connection = nil
                 new.close()
-                guard error.status == .unreachable || error.status == .deadlineExceeded else { throw error }
+                let mayHelp = error.status == .unreachable || error.status == .deadlineExceeded
+                guard mayHelp, world.now < deadline else { throw error }
             }
         }
         throw last

@@ -20,8 +20,9 @@ final class MetadataServers {
     /// Those of `named` that turned out to list others.
     private var management: Set<Endpoint> = []
     private var lastAsked: Instant?
-    /// Those that said nothing when they were asked last; tried when the others have been.
-    private var silent: Set<Endpoint> = []
+    /// Those that said nothing when they were asked last; tried when the others have been, the one that was asked first before the rest.
+    private var silent: [Endpoint: UInt64] = [:]
+    private var silences: UInt64 = 0
     private(set) var cluster: Identifier
 
     /// `cluster`: no other one is taken; zero: the first that answers says which it is.
@@ -62,7 +63,12 @@ final class MetadataServers {
     private static let silenceMax = Interval.seconds(1)
 
     /// The one that was connected to is silent, or not what it should be.
-    func passOver() { if let first = known.first { silent.insert(first) } }
+    func passOver() { if let first = known.first { noteSilence(first) } }
+
+    private func noteSilence(_ endpoint: Endpoint) {
+        silences += 1
+        silent[endpoint] = silences
+    }
 
     /// What was tried, and how it ended.
     private struct Search {
@@ -84,7 +90,7 @@ final class MetadataServers {
     private func attempt(_ search: inout Search, _ deadline: Instant) async throws(Failure) -> ControlConnection? {
         if mutated(.forgetsListedServers) { known = [] }
         // What is found on the way is tried as well.
-        while let endpoint = candidate(search) {
+        while world.now < deadline, let endpoint = candidate(search) {
             search.tried.insert(endpoint)
             // One that is silent leaves time for the next.
             let left = min(deadline - world.now, Limits.connectDeadline)
@@ -93,7 +99,6 @@ final class MetadataServers {
                 let hello = Hello(role: .client, cluster: cluster, software: client)
                 let connection = try await ControlConnection.open(
                     world, endpoint, saying: hello, expecting: [.mdt, .mgs], deadline: world.now + share)
-                silent.remove(endpoint)
                 if connection.peer.role == .mdt {
                     if cluster == .zero { cluster = connection.peer.cluster }
                     known.removeAll { $0 == endpoint }
@@ -104,8 +109,7 @@ final class MetadataServers {
                 try await learn(from: connection, endpoint, &search, deadline)
             } catch {
                 search.note(error)
-                if error.isSilence { silent.insert(endpoint) }
-                if world.now >= deadline { return nil }
+                if error.isSilence { noteSilence(endpoint) }
             }
         }
         return nil
@@ -116,7 +120,7 @@ final class MetadataServers {
         let mayAsk = known.isEmpty || lastAsked.map { world.now - $0 >= Limits.directoryAskInterval } ?? true
         let all = known + named.filter { mayAsk || !management.contains($0) }
         let left = all.filter { !search.tried.contains($0) }
-        return left.first { !silent.contains($0) } ?? left.first
+        return left.first { silent[$0] == nil } ?? left.min { silent[$0, default: 0] < silent[$1, default: 0] }
     }
 
     private func learn(

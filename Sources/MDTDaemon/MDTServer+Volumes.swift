@@ -130,6 +130,7 @@ extension MDTServer {
                     .warning, "a writer that is silent gives way",
                     [LogField("volume", volume.object.name), LogField("connection", other.number)])
                 writers[volume.id] = nil
+                if catalogue.isShared { tellWriterAgain(of: volume.id, world.now) }
                 other.end("its volume was opened by another writer while it was silent")
                 return
             }
