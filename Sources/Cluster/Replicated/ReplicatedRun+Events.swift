@@ -147,7 +147,7 @@ extension ReplicatedRun {
     }
 
     private func drain(_ number: Int) {
-        guard let process = mdt, let server = process.server, let store = machines[number].store else { return }
+        guard let process = mdt, draining !== process, let server = process.server, let store = machines[number].store else { return }
         let isDrained = !drained.contains(number)
         // As many stay as there are copies, and as many as a disk that is lost needs. A server that was killed may not have noted yet, or
         // ever, that one stays.
@@ -155,10 +155,12 @@ extension ReplicatedRun {
         if isDrained, machines.count - leaving <= plan.replicas { return }
         note("\(machines[number].host.name) is \(isDrained ? "to be emptied" : "not to be emptied any more")")
         if isDrained { drained.insert(number) } else { drained.remove(number) }
+        draining = process
         process.world.spawn { [unowned self] in
             do throws(Failure) { try await server.catalogue.setDrained(store, isDrained) } catch {
                 note("that is not noted: \(error.detail)")
             }
+            draining = nil
         }
     }
 

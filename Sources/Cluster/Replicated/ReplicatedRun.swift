@@ -52,6 +52,8 @@ public final class ReplicatedRun: ClusterRun {
     private(set) var disksLost = 0
     /// Machines that are to be emptied, as far as it was asked for.
     var drained: Set<Int> = []
+    /// The server that has not noted the last of it yet: what it is told meanwhile it may note before.
+    var draining: MDTProcess?
     /// Since when no client is cut off from a server or does not run.
     var undisturbedSince = Instant.zero
     var disturbances = 0
