@@ -108,15 +108,15 @@ extension MDTServer {
     @discardableResult func tellWriter(of volume: Identifier) async -> Bool {
         // What ends with this process is for the writer to take up elsewhere; until then it is not nobody's.
         guard catalogue.isShared, !isStopped else { return false }
-        let until = sharing.untold.removeValue(forKey: volume)
+        let (until, asked) = (sharing.untold.removeValue(forKey: volume), world.now)
         do throws(Failure) {
             try await catalogue.amendWriter(of: volume) { [self] in
                 $0.server == identity ? writers[volume].map { record(of: $0.connection) } : $0
             }
-            if let until, until > world.now { tellWriterAgain(of: volume, until) }
+            if let until, until > asked { tellWriterAgain(of: volume, until) }
             return true
         } catch {
-            tellWriterAgain(of: volume, until ?? world.now)
+            tellWriterAgain(of: volume, until ?? asked)
             return false
         }
     }

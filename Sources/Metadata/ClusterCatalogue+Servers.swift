@@ -113,7 +113,8 @@ extension ClusterCatalogue {
         let key = CatalogueKeys.writer(id)
         try await transact { () throws(Failure) in
             guard let current = try await store.read(key) else { return .done(()) }
-            let (known, wanted) = (try WriterRecord(current, of: key), amend(try WriterRecord(current, of: key)))
+            let known = try WriterRecord(current, of: key)
+            let wanted = amend(known)
             if wanted == known { return .done(()) }
             let change = wanted.map { MetaChange.put(key, $0.value) } ?? .delete(key)
             return .commit(MetaTransaction(if: [.unchanged(key, since: current)], [change]), ())
