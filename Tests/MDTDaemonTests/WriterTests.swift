@@ -160,14 +160,18 @@ import Wire
     @Test func whoLeavesWhileItWaitsForItsTurnOpensNothing() throws {
         let bench = try MDTBench()
         _ = try bench.create("vm1")
-        let machine = bench.universe.addHost("doomed")
-        let first = try bench.connect(from: machine.start("client"))
-        _ = try first.open("vm1", nonce: 2)
-        machine.losePower()
+        try openAndVanish(bench, nonce: 2)
         _ = try send(hello + opening(), to: bench, for: .seconds(1))
         bench.universe.run(for: Limits.writerSilenceMax)
         let third = try bench.connect()
         #expect(try third.open("vm1", nonce: 3).object.generation == 2)
+    }
+
+    /// The machine of a writer dies.
+    private func openAndVanish(_ bench: MDTBench, nonce: UInt64) throws {
+        let machine = bench.universe.addHost("doomed")
+        _ = try bench.connect(from: machine.start("client")).open("vm1", nonce: nonce)
+        machine.losePower()
     }
 
     /// Whether the writer is there is not known yet when who asks for it leaves.
@@ -212,10 +216,7 @@ import Wire
     @Test func aWriterThatHasVanishedGivesWayWithinTenSeconds() throws {
         let bench = try MDTBench()
         _ = try bench.create("vm1")
-        let machine = bench.universe.addHost("doomed")
-        let first = try bench.connect(from: machine.start("client"))
-        _ = try first.open("vm1", nonce: 1)
-        machine.losePower()
+        try openAndVanish(bench, nonce: 1)
         let second = try bench.connect()
         let asked = bench.universe.now
         #expect(try second.open("vm1", nonce: 2).object.generation == 2)
