@@ -22,6 +22,8 @@ public final class MemoryMetaContents {
     /// How long each way takes, there and back.
     public var delayMin = Interval.microseconds(20)
     public var delayMax = Interval.milliseconds(2)
+    /// The process whose calls do not get through for now.
+    public var heldUp: (any World)?
     /// Whether several processes may have it open, as with a server; otherwise it is like a file of one.
     public let isShared: Bool
 
@@ -141,6 +143,7 @@ public final class MemoryMetaStore: MetaStore, @unchecked Sendable {
     private func strikes(_ perMillion: UInt32) -> Bool { perMillion > 0 && world.random() % 1_000_000 < UInt64(perMillion) }
 
     private func travel() async {
+        while contents.heldUp === world { await operations.sleep(contents.delayMax) }
         let span = contents.delayMax.nanoseconds - contents.delayMin.nanoseconds
         await operations.sleep(Interval(nanoseconds: contents.delayMin.nanoseconds + world.random() % (span + 1)))
     }

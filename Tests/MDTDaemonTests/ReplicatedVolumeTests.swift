@@ -234,6 +234,23 @@ import Wire
         try run.close()
     }
 
+    /// It says hello, and no more. Both were silent once.
+    @Test func aServerThatCannotReachTheCatalogueIsNotAskedForEver() throws {
+        let run = try VolumeRun(seed: 75, servers: 2)
+        try run.open()
+        run.submit(.write, 0, 64)
+        try run.drain()
+        for server in 0..<2 { run.bench.universe.partition(run.bench.hostOfMDT(server), run.clientHost) }
+        run.bench.universe.run(for: .seconds(10))
+        for server in 0..<2 { run.bench.universe.healPartition(run.bench.hostOfMDT(server), run.clientHost) }
+        run.bench.contents.heldUp = run.bench.mdt
+        run.bench.osts[1].kill()
+        try writeEverywhere(run, within: .seconds(10))
+        #expect(run.failures() == [] && run.errors == [])
+        run.bench.contents.heldUp = nil
+        try run.close()
+    }
+
     /// A metadata server dies again and again, an OST and the writer often with it.
     @Test(arguments: UInt64(1)...6) func withSeveralMetadataServersNothingIsLost(seed: UInt64) throws {
         let run = try VolumeRun(seed: seed * 37, servers: 3)
