@@ -33,5 +33,5 @@ public enum ExitStatus {
 
 private func write(_ text: String, to descriptor: Int32) {
     var text = text
-    text.withUTF8 { rs_write_all(descriptor, $0.baseAddress, $0.count) }
+    _ = text.withUTF8 { rs_write_all(descriptor, $0.baseAddress, $0.count) }
 }

@@ -117,16 +117,17 @@ void rs_raise_open_files_limit(void) { raise_to_most(RLIMIT_NOFILE); }
 
 int rs_close(int descriptor) { return close(descriptor) < 0 ? -errno : 0; }
 
-void rs_write_all(int descriptor, const void *bytes, size_t count) {
+int rs_write_all(int descriptor, const void *bytes, size_t count) {
     while (count > 0) {
         ssize_t written = write(descriptor, bytes, count);
         if (written < 0 && errno == EINTR)
             continue;
-        if (written <= 0)
-            return;
+        if (written < 0)
+            return -errno;
         bytes = (const char *)bytes + written;
         count -= (size_t)written;
     }
+    return 0;
 }
 
 int rs_eventfd(void) {

@@ -17,7 +17,7 @@ extension Volume {
     private static let openPatience = Interval.seconds(3)
     /// After the fences, before the first write, if some member that an earlier writer may believe in sync could not be fenced.
     private static let successorWait = Interval.seconds(5)
-    private static let rewritesAtOnce = 32
+    private static let rewritesAtOnce = VolumeEngine.repairsMax
 
     static func openInCluster(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {

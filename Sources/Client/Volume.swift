@@ -124,6 +124,8 @@ public final class Volume: CompletionSink {
 
     public var operationsUnderWay: Int { engine.activeCount }
     public var isDead: Bool { engine.isDead }
+    /// Why nothing of the volume may be changed through this, if so.
+    public var refusalOfChanges: Status? { engine.isDead ? engine.deadStatus : options.write ? nil : .readOnly }
     /// A copy is not up to date, or an OST that is needed is out of reach.
     public var isDegraded: Bool { engine.isDegraded }
     public var marks: VolumeMarks { engine.marks }

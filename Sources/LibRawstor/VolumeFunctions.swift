@@ -143,6 +143,7 @@ public func rawstor_resize(
 ) -> Int32 {
     guard let handle = VolumeHandle.of(volume) else { return noHandle("volume") }
     if handle.isClosing { return handle.refuse(.closed, "the volume is being closed") }
+    if let refusal = handle.volume.refusalOfChanges { return handle.refuse(refusal, refusal.sentence) }
     return with(handle.context.handle) { context throws(Failure) in
         let callback = try required(callback, "callback")
         try ObjectRecord.check(bytes: bytes)

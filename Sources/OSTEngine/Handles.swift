@@ -23,7 +23,7 @@ extension OSTEngine {
         let connection = connections + index
         for position in 0..<Limits.handlesPerConnectionMax where connection.pointee.handles[position].state == .free {
             let record = store.record(of: object)
-            connection.pointee.handleSerial = connection.pointee.handleSerial &+ 1 & 0xff_ffff
+            connection.pointee.handleSerial = (connection.pointee.handleSerial + 1) & 0xff_ffff
             var handle = Handle()
             handle.state = .open
             handle.writes = kind == .writes

@@ -300,9 +300,12 @@ extension PartStore {
     private mutating func retried(_ queue: SlotQueue) -> SlotQueue {
         var queue = queue
         while queue.first != noIndex, hasRoom(queue.first), let index = slots.popFirst(from: &queue) {
-            let fill = slots[index].pointee.target.fill
-            if fill > 0, fill != state.objects[slots[index].pointee.object].admitted.fill {
+            let (object, target) = (slots[index].pointee.object, slots[index].pointee.target)
+            if target.fill > 0, target.fill != state.objects[object].admitted.fill {
                 finish(index, .staleMap)
+            } else if !isWithin(object, target.part, target.firstBlock, target.blockCount) {
+                // The object was cut meanwhile.
+                finish(index, .outOfRange)
             } else {
                 start(index)
             }

@@ -97,7 +97,7 @@ extension PartStore {
     /// refused from the end of this on, by those who ask this store what it is.
     public mutating func adopt(tag: UInt32, from old: UInt64, to new: UInt64) -> Status {
         if hasFailed { return .diskFailed }
-        guard new > old else { return .invalidArgument }
+        guard new > old, new < Superblock.counterMax else { return .invalidArgument }
         guard old == incarnationAdmitted else { return .staleMap }
         guard let index = slots.take(tag: tag) else { return .overloaded }
         incarnationAdmitted = new

@@ -117,7 +117,7 @@ public final class Reactor: World, @unchecked Sendable {
         if level < options.logLevel { return }
         var line = LogLine.text(level, message, fields, program: options.name, wallClockMilliseconds: wallClockMilliseconds)
         if let writer = options.logWriter { return writer(line) }
-        line.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
+        _ = line.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
     }
 
     // Turns

@@ -259,7 +259,8 @@ extension VolumeEngine {
 
     // Parts
 
-    /// What the next part is, and where it ends: at the chunk, at the frame limit, and for zeros at an edge, which is written as data.
+    /// What the next part is, and where it ends: at the chunk, at the limit of a frame or of zeros, and for zeros at an edge, which is
+    /// written as data.
     private mutating func nextPart(_ index: Int, _ blocksMax: UInt64) -> (Opcode, end: UInt64) {
         let operation = operations.at(index)
         let block = operation.pointee.cursorBlock
@@ -274,9 +275,10 @@ extension VolumeEngine {
         case .flush, .rewrite: unreachable("a flush or rewrite has no parts of this kind")
         }
         if operation.pointee.hasHeadEdge && block == operation.pointee.firstBlock { return (.write, block + 1) }
-        guard operation.pointee.hasTailEdge else { return (opcode, end) }
+        let zeroEnd = min(end, block + UInt64(Limits.zeroBlocksMax))
+        guard operation.pointee.hasTailEdge else { return (opcode, zeroEnd) }
         if block == operation.pointee.endBlock - 1 { return (.write, block + 1) }
-        return (opcode, min(end, operation.pointee.endBlock - 1))
+        return (opcode, min(zeroEnd, operation.pointee.endBlock - 1))
     }
 
     private mutating func issueEdge(_ index: Int) -> Bool {

@@ -61,6 +61,9 @@ public struct Operation: Hashable, Sendable {
     public var isUnheard = false
     public var tag: Tag
 
+    /// Of those that keep the volume whole, not of the user.
+    var isRepair: Bool { kind == .rewrite || isUnheard }
+
     @inlinable
     public init(
         _ kind: Kind, offset: UInt64 = 0, bytes: UInt64 = 0, isDurable: Bool = false, deadline: Interval = Interval(nanoseconds: 0),

@@ -57,7 +57,7 @@ public struct VolumeEngine: ~Copyable {
     let sendPieces: UnsafeMutablePointer<IOVector>
 
     /// Why nothing works any more; `ok` while it does.
-    var deadStatus = Status.ok
+    public internal(set) var deadStatus = Status.ok
     var isClosing = false
     var isClosed = false
     var isMapWanted = false
@@ -73,6 +73,10 @@ public struct VolumeEngine: ~Copyable {
     /// The wish that the owner knows of.
     var armedWake = Instant.never
 
+    /// Beside the user's, who must not keep members from being made equal by having all of his in use.
+    private let slotsForRepair: Int
+    public static let repairsMax = 32
+
     public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax, table: MemberTable = .single) {
         self.isWritable = isWritable
         self.table = table
@@ -82,6 +86,8 @@ public struct VolumeEngine: ~Copyable {
         // One that keeps a volume whole, without a metadata server, is the only one for ever.
         let peersMax = table.number == 0 ? table.peerCount : max(table.peerCount, Limits.peersPerVolumeMax)
         peers = PeerTable(count: table.peerCount, capacity: peersMax)
+        slotsForRepair = isWritable && table.number > 0 ? VolumeEngine.repairsMax : 0
+        let slots = slots + slotsForRepair
         operations = OperationTable(capacity: slots)
         parts = PartTable(capacity: partCount)
         overlaps = OverlapTable(capacity: slots)
@@ -129,7 +135,7 @@ public struct VolumeEngine: ~Copyable {
     /// Takes an operation, or says at once why not. The vectors are copied; their memory belongs to the engine until the completion.
     public mutating func submit(_ operation: Operation, vectors: UnsafeBufferPointer<IOVector>) -> Status? {
         if let refusal = refusal(of: operation, vectors) { return refusal }
-        guard let index = operations.take() else {
+        guard operation.isRepair || operations.freeCount > slotsForRepair, let index = operations.take() else {
             marks.hit(.slotsExhausted)
             return .outOfMemory
         }

@@ -180,7 +180,7 @@ func run(_ command: ParsedCommand) -> Int32 {
 /// To standard error, at once.
 private func say(_ text: String) {
     var text = text
-    text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
+    _ = text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
 }
 
 private func write(_ text: String, to path: String) throws(Failure) {

@@ -104,7 +104,7 @@ private func snakeCase(_ text: String) -> String {
 /// As it is, for what is no sentence of its own.
 func writeToStandardError(_ text: String) {
     var text = text
-    text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
+    _ = text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
 }
 
 /// Runs asynchronous code in a real world until it ends.

@@ -120,7 +120,7 @@ private func watchStatus(_ invocation: Invocation, _ address: Address) throws(Fa
     return try inCluster(invocation, address) { (catalogue: MDTCatalogue, reactor: Reactor) async throws(Failure) -> Int32 in
         let operations = Operations(reactor)
         defer { operations.close() }
-        if isInPlace { writeToStandardOutput("\u{1B}[2J") }
+        if isInPlace { try writeToStandardOutput("\u{1B}[2J") }
         while true {
             var text: String
             do throws(Failure) {
@@ -136,14 +136,15 @@ private func watchStatus(_ invocation: Invocation, _ address: Address) throws(Fa
             } else if !invocation.isJSON {
                 text += "\n"
             }
-            writeToStandardOutput(text)
+            try writeToStandardOutput(text)
             await operations.sleep(.seconds(seconds))
         }
     }
 }
 
 /// At once, and not when a buffer is full.
-private func writeToStandardOutput(_ text: String) {
+private func writeToStandardOutput(_ text: String) throws(Failure) {
     var text = text
-    text.withUTF8 { rs_write_all(1, $0.baseAddress, $0.count) }
+    let result = text.withUTF8 { rs_write_all(1, $0.baseAddress, $0.count) }
+    if result < 0 { throw Failure(.closed, "standard output: \(errorText(-result))") }
 }

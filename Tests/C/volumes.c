@@ -192,6 +192,8 @@ TEST(a_resize_shows_at_once_and_others_hear_of_it)
     CHECK_EQUAL(reader.kinds[0], RAWSTOR_EVENT_SIZE_CHANGED);
     CHECK_EQUAL(reader.bytes, 2 * MIB);
     CHECK_EQUAL(rawstor_volume_size(other), 2 * MIB);
+    CHECK_EQUAL(rawstor_resize_sync(other, MIB), -EROFS);
+    CHECK_EQUAL(rawstor_volume_size(volume), 2 * MIB);
 
     CHECK_EQUAL(rawstor_resize_sync(volume, MIB), 0);
     CHECK_EQUAL(rawstor_read_sync(volume, buffer, sizeof buffer, 2 * MIB - 4096), -EINVAL);
@@ -218,6 +220,8 @@ TEST(a_writer_that_is_forced_out_hears_of_it_and_writes_no_more)
     CHECK_EQUAL(events.count, 1);
     CHECK_EQUAL(events.kinds[0], RAWSTOR_EVENT_FENCED);
     CHECK_EQUAL(rawstor_write_sync(first, buffer, sizeof buffer, 0, 0), -ESTALE);
+    CHECK_EQUAL(rawstor_resize_sync(first, 4096), -ESTALE);
+    CHECK_EQUAL(rawstor_volume_size(second), MIB);
     CHECK_EQUAL(rawstor_volume_close_sync(first), 0);
     CHECK_EQUAL(rawstor_write_sync(second, buffer, sizeof buffer, 0, 0), 0);
     CHECK_EQUAL(rawstor_context_destroy(one), 0);

@@ -147,6 +147,31 @@ import Testing
         return ends[0] == .fenced && bench.read(200).1 == 7
     }
 
+    /// It was within the object when it was admitted.
+    @Test func aWriteThatWaitsForRoomDoesNotLandBehindACut() {
+        let bench = Bench()
+        bench.format()
+        let last = fillDoubts(bench)
+        let late = zeroes(bench, Version(generation: 1, sequence: last + 1), block: 128, isRewrite: false)
+        let ends = bench.batch([
+            { $0.zero(tag: $1, late) }, { $0.resize(tag: $1, bench.object, bytes: UInt64(200 * Block.bytes)) },
+            { store, tag in
+                store.mark(bench.object, generation: 1, mark: last)
+                return store.stamp(tag: tag, bench.object, map: 0)
+            },
+        ])
+        #expect(ends == [.outOfRange, .ok, .ok])
+    }
+
+    /// The superblock has no room for it, and the store could not be opened any more.
+    @Test func anIncarnationThatNoSuperblockHoldsIsRefused() {
+        let bench = Bench()
+        bench.format()
+        #expect(bench.request { $0.adopt(tag: $1, from: $0.incarnation, to: Superblock.counterMax) } == .invalidArgument)
+        #expect(bench.request { $0.adopt(tag: $1, from: $0.incarnation, to: Superblock.counterMax - 1) } == .ok)
+        #expect(bench.restart() == nil)
+    }
+
     @Test func aWriteThatWaitsForRoomDoesNotLandBehindAFence() { #expect(fenceRefusesWhatWaits()) }
 
     #if MUTANTS

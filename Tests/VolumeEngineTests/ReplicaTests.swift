@@ -18,6 +18,18 @@ import Wire
         #expect(rig.marks.contains(.replicated))
     }
 
+    /// Else one who is always busy would keep members from being filled for as long as he is.
+    @Test func aUserWithAllHisOperationsUnderWayLeavesRoomForRepairs() throws {
+        let rig = ReplicaRig()
+        for index in 0..<40 { #expect(rig.submit(.write, UInt64(index * block), block, value: 1).refusal == nil) }
+        #expect(rig.submit(.read, UInt64(40 * block), block).refusal == .outOfMemory)
+        let repairs = (50..<50 + VolumeEngine.repairsMax).map { rig.submit(.rewrite, UInt64($0 * block), block) }
+        #expect(repairs.allSatisfy { $0.refusal == nil })
+        try rig.run()
+        #expect(rig.completions.count == 40 + repairs.count && rig.completions.values.allSatisfy { $0 == .ok })
+        #expect(rig.marks.contains(.slotsExhausted) && rig.submit(.read, 0, block).refusal == nil)
+    }
+
     @Test func aWriteIsAcknowledgedOnlyWhenEveryMemberHasIt() throws {
         let rig = ReplicaRig()
         rig.isDown[1] = true

@@ -40,6 +40,17 @@ func pattern(_ bytes: Int, _ salt: Int = 0) -> [UInt8] { (0..<bytes).map { UInt8
         #expect(rig.ost.blocks.isEmpty)
     }
 
+    /// A store takes no more of them at once, however large the chunk is.
+    @Test func zerosAreSplitAtTheirLimitInLargeChunks() throws {
+        let rig = Rig(objectBytes: 64 << 20, chunkBytes: 16 << 20)
+        rig.submit(.discard, 0, 20 << 20)
+        rig.submit(.writeZeroes, (24 << 20) + 512, (8 << 20) + 512)
+        try rig.run()
+        let zeros = rig.ost.seen.filter { $0.opcode == .discard || $0.opcode == .writeZeroes }
+        #expect(zeros.map(\.blockCount) == [2048, 2048, 1024, 2047])
+        #expect(rig.completions.values.allSatisfy { $0 == .ok } && rig.completions.count == 2)
+    }
+
     @Test func aWriteOfPartOfABlockKeepsTheRestOfIt() throws {
         let rig = Rig()
         let base = pattern(12288)

@@ -38,8 +38,8 @@ void rs_raise_open_files_limit(void);
 
 /* Descriptors */
 int rs_close(int descriptor);
-/* Writes everything, as far as that is possible. */
-void rs_write_all(int descriptor, const void *bytes, size_t count);
+/* Writes everything, or as far as that is possible: then a negative errno. */
+int rs_write_all(int descriptor, const void *bytes, size_t count);
 int rs_eventfd(void);
 void rs_eventfd_signal(int descriptor);
 void rs_eventfd_clear(int descriptor);
