@@ -175,7 +175,14 @@ extension MDTServer {
     func beginFill(_ request: VolumeMembersRequest) async throws(Failure) -> (VolumeMap, base: Version) {
         try check(request.stores)
         let stores = Set(request.stores)
-        let volume = try await catalogue.beginFill(stores, of: request.id, generation: request.generation, base: request.base)
+        let volume: VolumeRecord
+        do throws(Failure) {
+            volume = try await catalogue.beginFill(stores, of: request.id, generation: request.generation, base: request.base)
+        } catch {
+            // Perhaps a resize is to be made up for first, and the OST can be reached again.
+            wakeWork()
+            throw error
+        }
         log("members are being filled", volume, request)
         let base = volume.bases.filter { stores.contains($0.store) }.map(\.version).min() ?? request.base
         return (try await map(of: volume), base)

@@ -198,6 +198,8 @@ public struct CatalogueRebuild: Sendable {
             guard isStale else { continue }
             volume.entries[index].state = .stale
             volume.entries[index].changed = volume.object.map
+            // Should it come back all the same, its own mark counts for nothing: what it passed was given up here.
+            if lost.contains(store) { volume.lower(.zero, of: store, at: 0) }
         }
         for index in volume.moves.indices where volume.moves[index].entry.state == .filling { volume.makeMoveStale(index) }
         volume.strays = found.map(\.scan.hello.store).filter { !volume.stores.contains($0) }.map {

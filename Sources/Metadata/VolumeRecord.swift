@@ -283,7 +283,7 @@ public struct VolumeRecord: CatalogueValue {
     }
 
     /// The lowest of all counts since some member of the store left; and the time of the first of them.
-    private mutating func lower(_ base: Version, of store: Identifier, at milliseconds: UInt64) {
+    mutating func lower(_ base: Version, of store: Identifier, at milliseconds: UInt64) {
         if let known = bases.firstIndex(where: { $0.store == store }) {
             bases[known].version = min(bases[known].version, base)
         } else {
@@ -301,6 +301,11 @@ public struct VolumeRecord: CatalogueValue {
         let joining = entries.indices.filter { entries[$0].state != .inSync && filled.contains(stores[entries[$0].ost]) }
         let moving = moves.indices.filter { filled.contains(stores[moves[$0].entry.ost]) }
         if joining.isEmpty, moving.isEmpty { return false }
+        // What is written behind a cut that it has missed would be lost there when the cut is made up for.
+        if let behind = unresized.first(where: { filled.contains($0.store) }) {
+            throw Failure(
+                .unavailable, "OST \(behind.store) has not gone along with a resize of '\(object.name)' yet; the metadata server tells it first")
+        }
         object.map += 1
         for index in joining {
             entries[index].state = .filling

@@ -123,6 +123,8 @@ private func rebuild(
         // Nor one that is given up; but somebody must be left.
         let given = rebuild(two, lost: [stores[2]])
         #expect(given.refusals == [] && given.volumes[0].entries[3].state == .stale && given.notes.contains { $0.contains("given up") })
+        // Should it come back, all that it has is compared.
+        #expect(given.volumes[0].bases.map(\.store) == [stores[2]] && given.volumes[0].bases.map(\.version) == [.zero])
         refuses("nobody is left in sync in placement 1", rebuild([two[0]], lost: [stores[1], stores[2]]))
         refuses("is not lost", rebuild(two, lost: [stores[1], stores[2]]))
     }

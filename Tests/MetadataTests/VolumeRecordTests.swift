@@ -224,6 +224,19 @@ private func failure(_ body: () throws -> Void) -> Failure? {
         expect(volume.unresized == [VolumeRecord.Unresized(store: stores[2], cut: 1 << 20)])
     }
 
+    /// It would get what is written behind a cut that is still to be made up for, and lose it then.
+    @Test func aMemberThatHasMissedAResizeIsNotFilledYet() throws {
+        var volume = try volume()
+        expect(try volume.raise(nonce: maker) && volume.exclude([stores[2]], generation: 1, base: .zero))
+        expect(try volume.beginResize(to: 1 << 19) && volume.resized([stores[0], stores[1]], number: 1))
+        expect(try volume.beginResize(to: 1 << 20) && volume.resized([stores[0], stores[1]], number: 2))
+        let refusal = failure { _ = try volume.beginFill([stores[2]], generation: 1, base: .zero) }
+        expect(refusal?.status == .unavailable && refusal?.detail.contains("gone along with a resize") == true)
+        expect(volume.count(.filling) == 0)
+        expect(volume.resized([stores[2]], number: 2))
+        expect(try volume.beginFill([stores[2]], generation: 1, base: .zero) && volume.count(.filling) > 0)
+    }
+
     @Test func aVolumeThatCannotGrowKeepsItsSize() throws {
         var volume = try volume()
         expect(try volume.beginResize(to: 2 << 20) && volume.resized([stores[0]], number: 1))
