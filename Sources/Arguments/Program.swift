@@ -31,7 +31,9 @@ public enum ExitStatus {
     public static let usage: Int32 = 2
 }
 
-private func write(_ text: String, to descriptor: Int32) {
+/// At once, and not when a buffer is full. Returns 0, or a negative errno.
+@discardableResult
+public func write(_ text: String, to descriptor: Int32) -> Int32 {
     var text = text
-    _ = text.withUTF8 { rs_write_all(descriptor, $0.baseAddress, $0.count) }
+    return text.withUTF8 { rs_write_all(descriptor, $0.baseAddress, $0.count) }
 }

@@ -122,8 +122,8 @@ int rs_write_all(int descriptor, const void *bytes, size_t count) {
         ssize_t written = write(descriptor, bytes, count);
         if (written < 0 && errno == EINTR)
             continue;
-        if (written < 0)
-            return -errno;
+        if (written <= 0)
+            return written < 0 ? -errno : -EIO;
         bytes = (const char *)bytes + written;
         count -= (size_t)written;
     }

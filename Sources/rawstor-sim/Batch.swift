@@ -177,11 +177,7 @@ func run(_ command: ParsedCommand) -> Int32 {
     }
 }
 
-/// To standard error, at once.
-private func say(_ text: String) {
-    var text = text
-    _ = text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
-}
+private func say(_ text: String) { Arguments.write(text, to: 2) }
 
 private func write(_ text: String, to path: String) throws(Failure) {
     var text = text

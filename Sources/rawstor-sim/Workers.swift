@@ -37,7 +37,7 @@ struct Workers {
                 "\t" + problem.replacing("\n", with: " ").utf8.prefix(max(0, room)).reduce(into: "") { $0.unicodeScalars.append(.init($1)) }
         }
         line += "\n"
-        _ = line.withUTF8 { rs_write_all(pipe.write, $0.baseAddress, $0.count) }
+        Arguments.write(line, to: pipe.write)
     }
 
     /// Until all workers have ended.

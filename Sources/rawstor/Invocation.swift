@@ -102,10 +102,7 @@ private func snakeCase(_ text: String) -> String {
 }
 
 /// As it is, for what is no sentence of its own.
-func writeToStandardError(_ text: String) {
-    var text = text
-    _ = text.withUTF8 { rs_write_all(2, $0.baseAddress, $0.count) }
-}
+func writeToStandardError(_ text: String) { write(text, to: 2) }
 
 /// Runs asynchronous code in a real world until it ends.
 func inWorld<Value>(_ body: @escaping (Reactor) async throws(Failure) -> Value) throws(Failure) -> Value {

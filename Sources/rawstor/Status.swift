@@ -142,9 +142,7 @@ private func watchStatus(_ invocation: Invocation, _ address: Address) throws(Fa
     }
 }
 
-/// At once, and not when a buffer is full.
 private func writeToStandardOutput(_ text: String) throws(Failure) {
-    var text = text
-    let result = text.withUTF8 { rs_write_all(1, $0.baseAddress, $0.count) }
+    let result = write(text, to: 1)
     if result < 0 { throw Failure(.closed, "standard output: \(errorText(-result))") }
 }
