@@ -28,7 +28,8 @@ extension Volume {
     private static let lookInterval = Interval.seconds(5)
     private static let healBackoff = Interval.seconds(2)
     private static let askDeadline = Interval.seconds(5)
-    private static let copiesAtOnce = 16
+    /// Of members that are filled; their flush, and what else is mended meanwhile, has the rest.
+    private static let copiesAtOnce = VolumeEngine.repairsMax / 2
     private static let moveBackoff = Interval.seconds(30)
     private static let refusalTime = Interval.seconds(600)
     /// A server that makes objects for members that move waits for OSTs.

@@ -122,7 +122,6 @@ public struct ReplicatedPlan: Sendable {
         // Each of many connections carries little.
         let more = UInt32(random.between(1, 5))
         for field in [\FaultPlan.reset, \.clog, \.streamStall, \.corruption, \.stall, \.diskSlow] { options.faults[keyPath: field] *= more }
-        options.client.slots = max(options.client.slots, 32)
         options.ost.connectionsMax = 32
     }
 }

@@ -160,7 +160,7 @@ extension ReplicatedRun {
             do throws(Failure) { try await server.catalogue.setDrained(store, isDrained) } catch {
                 note("that is not noted: \(error.detail)")
             }
-            draining = nil
+            if draining === process { draining = nil }
         }
     }
 
