@@ -10,7 +10,12 @@ public protocol Catalogue: AnyObject {
     /// Refused while the object is open.
     func remove(_ name: String) async throws(Failure)
     /// Who has it open hears of it.
-    func resize(_ name: String, bytes: UInt64) async throws(Failure)
+    /// `generation`: of the writer who asks for it, so that one who has been replaced is refused; 0 of nobody in particular.
+    func resize(_ name: String, bytes: UInt64, by generation: UInt64) async throws(Failure)
     func statistics() async throws(Failure) -> StatisticsReply
     func close()
+}
+
+extension Catalogue {
+    public func resize(_ name: String, bytes: UInt64) async throws(Failure) { try await resize(name, bytes: bytes, by: 0) }
 }

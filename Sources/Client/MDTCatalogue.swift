@@ -55,11 +55,12 @@ public final class MDTCatalogue: Catalogue {
         _ = try await ask(FrameHeader(.volumeRemove), NameRequest(name: name).encoded)
     }
 
-    public func resize(_ name: String, bytes: UInt64) async throws(Failure) {
+    public func resize(_ name: String, bytes: UInt64, by generation: UInt64) async throws(Failure) {
         try ObjectRecord.check(name: name)
         try ObjectRecord.check(bytes: bytes)
         var header = FrameHeader(.volumeResize)
         header.argument = bytes
+        header.generation = generation
         _ = try await ask(header, NameRequest(name: name).encoded)
     }
 

@@ -129,14 +129,17 @@ public final class OSTCatalogue: Catalogue {
         _ = try await ask(FrameHeader(.remove), NameRequest(name: name).encoded)
     }
 
-    public func resize(_ name: String, bytes: UInt64) async throws(Failure) { try await resize(name, bytes: bytes, of: nil) }
+    public func resize(_ name: String, bytes: UInt64, by generation: UInt64) async throws(Failure) {
+        try await resize(name, bytes: bytes, of: nil, by: generation)
+    }
 
     /// Of a volume of a cluster with its map, unless this is only a step on the way to the size that the map has.
-    public func resize(_ name: String, bytes: UInt64, of map: VolumeMap?) async throws(Failure) {
+    public func resize(_ name: String, bytes: UInt64, of map: VolumeMap?, by generation: UInt64 = 0) async throws(Failure) {
         try ObjectRecord.check(name: name)
         try ObjectRecord.check(bytes: bytes)
         var header = FrameHeader(.resize)
         header.argument = bytes
+        header.generation = generation
         header.map = map?.object.map ?? 0
         header.sequence = map?.resizes ?? 0
         _ = try await ask(header, ResizeRequest(name: name, record: map?.encoded ?? []).encoded)

@@ -124,8 +124,10 @@ public final class Volume: CompletionSink {
 
     public var operationsUnderWay: Int { engine.activeCount }
     public var isDead: Bool { engine.isDead }
+    /// That it was opened with for writing; 0 for reading.
+    public var generation: UInt64 { options.write ? engine.generation : 0 }
     /// Why nothing of the volume may be changed through this, if so.
-    public var refusalOfChanges: Status? { engine.isDead ? engine.deadStatus : options.write ? nil : .readOnly }
+    public var refusalOfChanges: Status? { engine.refusalOfChanges }
     /// A copy is not up to date, or an OST that is needed is out of reach.
     public var isDegraded: Bool { engine.isDegraded }
     public var marks: VolumeMarks { engine.marks }

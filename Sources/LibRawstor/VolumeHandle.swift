@@ -162,7 +162,7 @@ final class VolumeHandle {
         guard let name = volume.address.name else { unreachable("an open volume has a name") }
         let catalogue = volume.address.catalogue(in: context.reactor, deadline: VolumeHandle.requestTimeout(options))
         defer { catalogue.close() }
-        try await catalogue.resize(name, bytes: bytes)
+        try await catalogue.resize(name, bytes: bytes, by: volume.generation)
         await suspend(while: { volume.object.bytes != bytes && !isClosing && !volume.isDead }) { sizeWaiters.append($0) }
     }
 

@@ -45,7 +45,8 @@ extension MDTServer {
             try await remove(try NameRequest(decoding: body), connection, deadline)
             return MDTAnswer(header)
         case .volumeResize:
-            return MDTAnswer(header, try await resize(try NameRequest(decoding: body), bytes: header.argument, deadline))
+            let request = try NameRequest(decoding: body)
+            return MDTAnswer(header, try await resize(request, bytes: header.argument, by: header.generation, deadline))
         case .volumeClose:
             let request = try VolumeCloseRequest(decoding: body)
             if let session = writers[request.id], session.connection === connection, session.generation == request.generation {

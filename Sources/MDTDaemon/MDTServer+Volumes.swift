@@ -179,8 +179,8 @@ extension MDTServer {
         do throws(Failure) {
             volume = try await catalogue.beginFill(stores, of: request.id, generation: request.generation, base: request.base)
         } catch {
-            // Perhaps a resize is to be made up for first, and the OST can be reached again.
-            wakeWork()
+            // A resize is to be made up for first, and the OST can be reached again.
+            if error.status == .unavailable { wakeWork() }
             throw error
         }
         log("members are being filled", volume, request)
@@ -272,12 +272,12 @@ extension MDTServer {
         }
     }
 
-    func resize(_ request: NameRequest, bytes: UInt64, _ deadline: Instant) async throws(Failure) -> VolumeMap {
+    func resize(_ request: NameRequest, bytes: UInt64, by generation: UInt64, _ deadline: Instant) async throws(Failure) -> VolumeMap {
         let volume = try await catalogue.volume(named: request.name)
         try volume.checkUsable()
         try await waitForOSTs(deadline)
         return try await inHand(volume) { () throws(Failure) in
-            var changing = try await catalogue.beginResize(volume.id, to: bytes)
+            var changing = try await catalogue.beginResize(volume.id, to: bytes, by: generation)
             let failures = try await resizeObjects(&changing, on: changing.unresized.map(\.store), deadline)
             if changing.object.bytes != bytes {
                 _ = try await catalogue.cancelResize(volume.id, number: changing.resizes)

@@ -161,8 +161,8 @@ extension ClusterCatalogue {
 
     // Resizing
 
-    public func beginResize(_ id: Identifier, to bytes: UInt64) async throws(Failure) -> VolumeRecord {
-        try await change(id) { volume throws(Failure) in try volume.beginResize(to: bytes) }
+    public func beginResize(_ id: Identifier, to bytes: UInt64, by generation: UInt64 = 0) async throws(Failure) -> VolumeRecord {
+        try await change(id) { volume throws(Failure) in try volume.beginResize(to: bytes, by: generation) }
     }
 
     /// Objects of these stores have the size that resize `number` gives them.

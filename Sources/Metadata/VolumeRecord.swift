@@ -304,7 +304,8 @@ public struct VolumeRecord: CatalogueValue {
         // What is written behind a cut that it has missed would be lost there when the cut is made up for.
         if let behind = unresized.first(where: { filled.contains($0.store) }) {
             throw Failure(
-                .unavailable, "OST \(behind.store) has not gone along with a resize of '\(object.name)' yet; the metadata server tells it first")
+                .unavailable,
+                "OST \(behind.store) has not gone along with a resize of '\(object.name)' yet; the metadata server tells it first")
         }
         object.map += 1
         for index in joining {
@@ -413,9 +414,11 @@ public struct VolumeRecord: CatalogueValue {
         return true
     }
 
-    /// The objects are to have this size. The volume is smaller at once, but larger only when they are.
-    mutating func beginResize(to bytes: UInt64) throws(Failure) -> Bool {
+    /// The objects are to have this size. The volume is smaller at once, but larger only when they are. `generation`: of the writer who
+    /// asks for it, or 0.
+    mutating func beginResize(to bytes: UInt64, by generation: UInt64 = 0) throws(Failure) -> Bool {
         try checkUsable()
+        if generation != 0 { try check(generation: generation) }
         try VolumeRecord.check(bytes: bytes, layout: object.layout)
         if bytes == object.bytes, bytes == objectBytes { return false }
         setObjectBytes(bytes)

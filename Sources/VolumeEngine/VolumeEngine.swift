@@ -57,7 +57,7 @@ public struct VolumeEngine: ~Copyable {
     let sendPieces: UnsafeMutablePointer<IOVector>
 
     /// Why nothing works any more; `ok` while it does.
-    public internal(set) var deadStatus = Status.ok
+    var deadStatus = Status.ok
     var isClosing = false
     var isClosed = false
     var isMapWanted = false
@@ -157,6 +157,12 @@ public struct VolumeEngine: ~Copyable {
         pump()
         settle()
         return nil
+    }
+
+    /// Why nothing may be changed through this, if so.
+    public var refusalOfChanges: Status? {
+        if isDead { return deadStatus }
+        return isWritable ? nil : .readOnly
     }
 
     private mutating func refusal(of operation: Operation, _ vectors: UnsafeBufferPointer<IOVector>) -> Status? {

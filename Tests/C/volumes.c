@@ -216,6 +216,8 @@ TEST(a_writer_that_is_forced_out_hears_of_it_and_writes_no_more)
     CHECK((first = open_with_events(one, name, 0, &events)));
     CHECK((second = open_with_events(two, name, RAWSTOR_OPEN_FORCE, &events)));
     CHECK_EQUAL(rawstor_write_sync(second, buffer, sizeof buffer, 0, 0), 0);
+    /* It does not know it yet. */
+    CHECK_EQUAL(rawstor_resize_sync(first, 4096), -ESTALE);
     await_event(one, &events, 1);
     CHECK_EQUAL(events.count, 1);
     CHECK_EQUAL(events.kinds[0], RAWSTOR_EVENT_FENCED);

@@ -278,8 +278,9 @@ final class Peer {
         return try connection.decode(VolumeMap.self, try exchange(header, request.encoded).1)
     }
 
-    func resize(_ name: String, _ bytes: UInt64) throws -> VolumeMap {
+    func resize(_ name: String, _ bytes: UInt64, by generation: UInt64 = 0) throws -> VolumeMap {
         var header = FrameHeader(.volumeResize)
+        header.generation = generation
         header.argument = bytes
         return try connection.decode(VolumeMap.self, try exchange(header, NameRequest(name: name).encoded).1)
     }

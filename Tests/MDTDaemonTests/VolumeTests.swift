@@ -145,6 +145,17 @@ import Wire
         #expect(failure { try peer.resize("vm2", 1 << 20) }?.status == .notFound)
     }
 
+    @Test func aWriterThatWasReplacedResizesNothing() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1", bytes: 64 << 20)
+        let (first, second) = (try bench.connect(), try bench.connect())
+        let old = try first.open("vm1", nonce: 1).object.generation
+        #expect(try first.resize("vm1", 32 << 20, by: old).object.bytes == 32 << 20)
+        let new = try second.open("vm1", [.write, .force], nonce: 2).object.generation
+        #expect(failure { try first.resize("vm1", 1 << 20, by: old) }?.status == .fenced)
+        #expect(try second.resize("vm1", 48 << 20, by: new).object.bytes == 48 << 20)
+    }
+
     @Test func aVolumeGrowsOnlyWhereItCanEverywhere() throws {
         let bench = try MDTBench()
         let id = try bench.create("vm1", bytes: 64 << 20, replicas: 3).object.id
