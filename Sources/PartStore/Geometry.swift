@@ -44,6 +44,9 @@ public struct Geometry: Hashable, Sendable {
     public var imageBytesMax: UInt64 { halfBytes * 5 / 8 }
     /// Entries in doubt that are let in: an eighth of a half, and on the smallest disks enough for the largest discard.
     public var doubtsMax: Int { max(Limits.zeroBlocksMax + 512, Int(halfBytes) / 8 / PageImage.doubtBytes) }
+    /// Entries in doubt that the pages of a snapshot hold when the log waits for its end. It may hold as many more as there are then:
+    /// pages are captured one after the other, and while marks empty the earlier ones, writes fill the later ones.
+    var capturedDoubtsMax: Int { min(Int(halfBytes) / 16 / PageImage.doubtBytes, Limits.doubtsMax) }
     public var firstDataBlock: UInt64 { Geometry.firstHalf + 2 * halfBlocks }
     public var dataBlocks: UInt64 { blocks - firstDataBlock }
     /// Kept for overwrites when the store is full: they need a free block before the old one can be given back.

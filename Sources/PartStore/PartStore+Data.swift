@@ -139,7 +139,7 @@ extension PartStore {
     /// Whether the state, with what is admitted and this, can still be written compactly.
     mutating func imageHasRoom(for bytes: UInt64) -> Bool {
         let admitted = UInt64(admittedBlocks) * UInt64(PageImage.runBytes + 4) + UInt64(slots.usedCount) * 256 + admittedVolumeBytes
-        let doubts = UInt64(doubtsMax * PageImage.doubtBytes)
+        let doubts = UInt64((doubtsMax + superblock.geometry.capturedDoubtsMax) * PageImage.doubtBytes)
         return state.imageBytesBound + admitted + doubts + bytes <= superblock.geometry.imageBytesMax
     }
 

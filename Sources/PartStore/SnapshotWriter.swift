@@ -54,6 +54,8 @@ struct SnapshotWriter: ~Copyable {
     /// replayed over it.
     var volumesLeft: ArraySlice<ObjectNumber> = []
     var nextPage: UInt32 = 0
+    /// Entries in doubt in the pages captured.
+    var doubts = 0
     var offset = 0
     var buffer: UnsafeMutableRawPointer
     var bufferBytes: Int
@@ -90,7 +92,7 @@ extension PartStore {
     /// than four times those records (a zero record of 80 bytes may split a run and open three pages), and of them a sixteenth of a half
     /// is let in. Segments are padded to blocks.
     static func snapshotReserve(_ state: borrowing StoreState, doubtsMax: Int, _ geometry: Geometry) -> Int {
-        let bound = Int(state.imageBytesBound) + doubtsMax * PageImage.doubtBytes
+        let bound = Int(state.imageBytesBound) + (doubtsMax + geometry.capturedDoubtsMax) * PageImage.doubtBytes
         return roundUp(bound + bound / 32 + Int(geometry.halfBytes) / 4 + 4 * Block.bytes, to: Block.bytes)
     }
 
@@ -101,7 +103,8 @@ extension PartStore {
     }
 
     var snapshotStallsLog: Bool {
-        snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 16
+        let takesDoubts = snapshot.phase == .pages && snapshot.doubts > superblock.geometry.capturedDoubtsMax
+        return takesDoubts || snapshot.phase != .idle && log.offset - snapshot.tailOffset > Int(superblock.geometry.halfBytes) / 16
     }
 
     /// The log has moved; the snapshot of what stands now begins when that is applied. The tail begins where the log entered this half,
@@ -114,6 +117,7 @@ extension PartStore {
         snapshot.tailChain = log.tailChain
         snapshot.offset = 0
         snapshot.nextPage = 0
+        snapshot.doubts = 0
     }
 
     mutating func continueSnapshot() {
@@ -173,6 +177,7 @@ extension PartStore {
                     snapshot.grow(to: used + bound + Block.bytes)
                 }
                 used += PageImage.encode(state, page: index, record: appliedRecord, to: snapshot.buffer + used)
+                snapshot.doubts += Int(page.doubts)
                 entries += 1
             }
             snapshot.nextPage += 1

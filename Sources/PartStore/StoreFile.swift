@@ -34,8 +34,9 @@ public enum StoreFile {
         _ operations: Operations, disk: DiskID, path: String, options: PartStore.Options = PartStore.Options(), afterFailure: Bool = false
     ) async throws(Failure) -> PartStore {
         let world = operations.world
+        if afterFailure, !mutated(.keepsBootAfterFailure) { try await distrust(operations, disk, path) }
         var loader = try await StoreLoader(operations, disk: disk, path: path, bytesMax: options.loadBytesMax)
-        var state = try await loader.rebuild(distrusts: afterFailure)
+        var state = try await loader.rebuild()
         if mutated(.forgetsDoubtAfterPowerLoss), loader.lostPower { state.forgetDoubts() }
         let allocator = try allocator(for: &state, loader.superblock.geometry)
         // The daemon ended while it wrote a snapshot. It is written anew, to the room that was kept for it.
@@ -54,14 +55,12 @@ public enum StoreFile {
         var superblock = loader.superblock
         superblock.revision += 1
         superblock.mountCounter += 1
-        let isSameBoot = (!afterFailure || mutated(.keepsBootAfterFailure)) && !loader.lostPower
-        if !isSameBoot {
+        if loader.lostPower {
             superblock.boot = Identifier(wallClockMilliseconds: world.wallClockMilliseconds, random: (world.random(), world.random()))
         }
         superblock.hostBoot = world.hostBoot
         superblock.nextObject = max(superblock.nextObject, state.objects.next)
         superblock.incarnation = state.incarnation
-        try await write(superblock, operations, disk)
 
         var log = LogWriter(
             half: loader.half, offset: loader.offset, chain: loader.chain, nextRecord: loader.nextRecord, tailStart: loader.tailStart,
@@ -72,7 +71,9 @@ public enum StoreFile {
             try await operations.read(disk, at: start, into: lastBlock.bytes)
             log.restore(lastBlock: UnsafeRawPointer(lastBlock.base))
         }
+        // The superblock comes after it: whoever finds only the first of them distrusts the disk as this one did.
         if let void = loader.newVoid { try await writeVoid(from: void, &log, superblock, operations, disk) }
+        try await write(superblock, operations, disk)
         let isVolatile = world.traits(of: disk).isVolatile
         var store = PartStore(
             state: state, allocator: allocator, superblock: superblock, log: log, isVolatile: isVolatile, options: options)
@@ -80,9 +81,19 @@ public enum StoreFile {
         if loader.isTorn { store.ownMarks.hit(.tailTorn) }
         if loader.newVoid != nil { store.ownMarks.hit(.recordsVoided) }
         if goesOn { store.ownMarks.hit(.snapshotRestarted) }
-        if isSameBoot { store.ownMarks.hit(.mountedUnderOldBoot) }
+        if !loader.lostPower { store.ownMarks.hit(.mountedUnderOldBoot) }
         if afterFailure { store.ownMarks.hit(.mountedAfterFailure) }
         return store
+    }
+
+    /// The disk may have lost what it had taken. Only the process that saw it fail knows that: before anything else it tells the one that
+    /// comes after it, should it end before the store is back.
+    private static func distrust(_ operations: Operations, _ disk: DiskID, _ path: String) async throws(Failure) {
+        var superblock = try await StoreLoader(operations, disk: disk, path: path).superblock
+        guard superblock.hostBoot != .zero else { return }
+        superblock.revision += 1
+        superblock.hostBoot = .zero
+        try await write(superblock, operations, disk)
     }
 
     /// Says in the log, before anything else is added to it, that records were lost with the power.

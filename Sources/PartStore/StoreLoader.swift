@@ -74,18 +74,18 @@ struct StoreLoader: ~Copyable {
         return best
     }
 
-    /// Whether a disk's cache may have lost something since the store was written to.
+    /// Whether the disk may have lost something since the store was written to: with the power, or because it has failed.
     var lostPower: Bool {
         superblock.hostBoot != operations.world.hostBoot || superblock.hostBoot == .zero || superblock.boot == .zero
     }
 
-    /// The state after the longest prefix of the log that is whole. `distrusts`: as after a loss of power, because the disk has failed.
-    mutating func rebuild(verifyingTail: Bool = true, distrusts: Bool = false) async throws(Failure) -> StoreState {
+    /// The state after the longest prefix of the log that is whole.
+    mutating func rebuild(verifyingTail: Bool = true) async throws(Failure) -> StoreState {
         try await scanTail()
         while true {
             var state = try await loadSnapshot()
             try replay(into: &state)
-            let trusted = max(objectsRecord, lostPower || distrusts ? durableRecord : max(durableRecord, completeRecord))
+            let trusted = max(objectsRecord, lostPower ? durableRecord : max(durableRecord, completeRecord))
             guard verifyingTail, let lost = try await firstLost(state, trusted) else { return state }
             cut(at: lost)
         }
@@ -321,7 +321,7 @@ struct StoreLoader: ~Copyable {
             position += UInt64(bytes)
         }
         guard isComplete else { throw Failure(.damaged, "the snapshot ends before its last segment") }
-        guard objectsRecord >= superblock.tailRecord - 1, objectsRecord < nextRecord, doubts.count <= Limits.doubtsMax else {
+        guard objectsRecord >= superblock.tailRecord - 1, objectsRecord < nextRecord, doubts.count <= 2 * Limits.doubtsMax else {
             throw Failure(.damaged, "the snapshot and the log do not belong together; restore the store from its other members")
         }
         doubts.sort { ($0.object, $0.version) < ($1.object, $1.version) }
@@ -362,7 +362,7 @@ struct StoreLoader: ~Copyable {
     private func replay(into state: inout StoreState) throws(Failure) {
         for number in records.after(objectsRecord) where !isVoid(number) {
             guard let record = record(number), state.apply(record, records.source(number), number: number),
-                state.doubts.count <= 2 * Limits.doubtsMax, fitsLog(&state)
+                state.doubts.count <= 3 * Limits.doubtsMax, fitsLog(&state)
             else { throw Failure(.damaged, "the log does not fit the snapshot; restore the store from its other members") }
             try checkMemory(&state)
         }

@@ -21,9 +21,9 @@ final class Bench {
 
     var options = PartStore.Options()
 
-    init(bytes: UInt64 = 16 << 20) {
+    init(bytes: UInt64 = 16 << 20, isVolatile: Bool = true) {
         host = universe.addHost("ost")
-        disk = host.addDisk("/disk", bytes: bytes)
+        disk = host.addDisk("/disk", bytes: bytes, isVolatile: isVolatile)
         shell = StoreShell(host.start("ost"), path: "/disk", options: options)
     }
 
@@ -104,12 +104,12 @@ final class Bench {
         }
     }
 
-    func zero(_ chunk: UInt32, _ block: UInt32, count: UInt32 = 1, isLost: Bool = false) -> Status? {
+    func zero(_ chunk: UInt32, _ block: UInt32, count: UInt32 = 1, isLost: Bool = false, isDurable: Bool = false) -> Status? {
         sequence += 1
         return request {
             var target = WriteTarget(
                 object: object, part: PartAddress(chunk: chunk), firstBlock: block, blockCount: count,
-                version: Version(generation: 1, sequence: sequence), mark: $0.durableSequence(of: object))
+                version: Version(generation: 1, sequence: sequence), mark: $0.durableSequence(of: object), isDurable: isDurable)
             target.isLost = isLost
             return $0.zero(tag: $1, target)
         }

@@ -68,6 +68,34 @@ import Testing
         #expect(bench.read(1).0 == .ok)
     }
 
+    /// Pages are captured one after the other: what a mark takes from those before is discarded anew in those that come.
+    @Test func discardsAheadOfASnapshotStayWithinItsRoom() {
+        let bench = Bench(bytes: 64 << 20, isVolatile: false)
+        bench.format()
+        #expect(bench.request { $0.resize(tag: $1, bench.object, bytes: 1 << 40) } == .ok)
+        let pages: UInt32 = 1536
+        for page in 0..<pages { #expect(bench.zero(page, 0) == .ok) }
+        var value: UInt64 = 1
+        while bench.shell.use({ $0.snapshot.phase != .pages }), value < 60_000 {
+            #expect(bench.write(UInt32(value % 500), value, isDurable: false) == .ok)
+            value += 1
+        }
+        var discards = 0
+        while let next = bench.shell.use({ $0.snapshot.phase == .pages ? $0.snapshot.nextPage : nil }) {
+            let page = min(next + 24, pages - 2)
+            for chunk in page..<page + 2 {
+                #expect(bench.zero(chunk, 0, count: UInt32(Block.perPage), isDurable: true) == .ok)
+            }
+            discards += 1
+        }
+        #expect(discards > 1)
+        bench.universe.run(for: .seconds(3))
+        let geometry = bench.shell.use { $0.superblock.geometry }
+        #expect(bench.shell.use { $0.statistics.snapshots } == 1)
+        #expect(bench.shell.use { $0.snapshot.doubts } > geometry.capturedDoubtsMax)
+        #expect(bench.restart() == nil)
+    }
+
     @Test func aMapThatMayNotGrowRefusesNewBlocksAndTakesOverwrites() {
         let bench = Bench(bytes: 64 << 20)
         bench.format()
@@ -120,6 +148,49 @@ import Testing
         bench.host.restorePower()
         #expect(bench.restart() == nil)
         #expect(bench.read(4).0 == .damaged)
+    }
+
+    /// The reload that follows a failure is broken off; the daemon that is started then cannot know of the failure but from the disk.
+    @Test func aFailedDiskIsDistrustedAlsoByTheNextProcess() {
+        let bench = Bench()
+        bench.format()
+        #expect(bench.write(4, 104) == .ok)
+        let boot = bench.shell.use { $0.boot }
+        #expect(bench.restart() == nil)
+        #expect(bench.shell.use { $0.boot } == boot)
+        bench.disk.fails = { $0.kind == .flush }
+        #expect(bench.write(4, 105) == .diskFailed)
+        // Not those of superblocks, which follow a write.
+        var last = SimDisk.Kind.free
+        bench.disk.fails = { access in
+            defer { last = access.kind }
+            return access.kind == .flush && last != .write
+        }
+        #expect(bench.run { try await bench.shell.mount(afterFailure: true) } != nil)
+        bench.disk.fails = nil
+        #expect(bench.restart() == nil)
+        #expect(bench.shell.use { $0.boot } != boot)
+    }
+
+    /// A start after a loss of power is broken off before it has written down what was lost.
+    @Test func whatWasLostWithThePowerIsLostForTheSecondStartToo() throws {
+        let bench = Bench()
+        bench.format()
+        #expect(bench.write(4, 104) == .ok)
+        #expect(bench.write(4, 105, isDurable: false) == .ok)
+        // The log says that the other one is complete, and not that it is durable.
+        #expect(bench.write(5, 106, isDurable: false) == .ok)
+        let place = try #require(bench.find(105).first)
+        let log = bench.shell.use { $0.superblock.geometry.halfStart(0) }
+        bench.disk.media.flush(upTo: bench.disk.media.mark)
+        bench.host.losePower()
+        bench.host.restorePower()
+        bench.disk.media.flip(place + 9, bit: 2)
+        bench.disk.fails = { $0.kind == .write && $0.offset >= log }
+        #expect(bench.restart() != nil)
+        bench.disk.fails = nil
+        #expect(bench.restart() == nil)
+        #expect(bench.read(4) == (.ok, 104))
     }
 
     @Test func anUnreadableSectorBehindTheLogIsNoHarm() {
