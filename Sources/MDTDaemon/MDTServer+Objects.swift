@@ -108,10 +108,15 @@ extension MDTServer {
     /// gone, and that is thrown. Other failures leave the rest for later, and the last of them is thrown.
     func removeObjects(_ volume: VolumeRecord, _ deadline: Instant) async throws(Failure) {
         let name = "\(volume.id)"
+        // How many were told to and have not refused: any of them may have removed it, or will.
+        var mayBeGone = 0
         let remove: (Identifier, OSTCatalogue) async throws(Failure) -> Void = { _, ost throws(Failure) in
+            _ = try await ost.hello()
+            mayBeGone += 1
             do throws(Failure) {
                 try await ost.remove(name)
             } catch {
+                if error.status == .busy { mayBeGone -= 1 }
                 // It was removed before, and the answer was lost; or it was never made.
                 if error.status != .notFound { throw error }
             }
@@ -126,7 +131,7 @@ extension MDTServer {
             failure = failures.first ?? failure
             if failures.first?.status == .busy, volume.unremoved == volume.everywhere { break }
         }
-        let isOpen = gone.isEmpty && failure?.status == .busy
+        let isOpen = gone.isEmpty && mayBeGone == 0 && failure?.status == .busy
         if !isOpen {
             let (done, failures) = await callAll(left, for: volume.id, deadline, remove)
             gone.formUnion(done)

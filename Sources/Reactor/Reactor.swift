@@ -55,8 +55,6 @@ public final class Reactor: World, @unchecked Sendable {
     private var shortWaits = ShortWaits()
     /// Waits that ended while it looked.
     private(set) var waitsSpun = 0
-    /// It looks no more for a while, since others wanted its core.
-    var hasGivenUp: Bool { shortWaits.areGivenUp }
     /// Whether so little is under way that the time until something ends matters more than the processor; asked before each wait.
     public var isInHaste: (() -> Bool)?
 
@@ -406,8 +404,6 @@ private struct ShortWaits {
     var areLikely: Bool { score > ShortWaits.most / 2 }
 
     mutating func ended(isShort: Bool) { score = isShort ? min(score + 1, ShortWaits.most) : max(score - 4, min(score, 0)) }
-
-    var areGivenUp: Bool { score < 0 }
 
     /// For the next thousand short waits.
     mutating func giveUp() { score = -1000 }

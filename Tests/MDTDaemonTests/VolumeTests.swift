@@ -107,21 +107,44 @@ import Wire
         #expect(try bench.objects().allSatisfy(\.isEmpty))
     }
 
+    /// Of whom the metadata server knows nothing.
+    private func addReader(_ bench: MDTBench, of volume: Identifier, at ost: OST) throws -> ControlConnection {
+        try bench.run { () throws(Failure) in
+            let world = bench.client
+            let connection = try await ControlConnection.open(world, ost.address, deadline: world.now + .seconds(5))
+            var header = FrameHeader(.open)
+            header.session = 1
+            _ = try await connection.exchange(
+                header, OpenRequest(name: "\(volume)", flags: []).encoded, deadline: world.now + .seconds(5))
+            return connection
+        }
+    }
+
+    /// An OST removes its object, and the answer is lost; the next one says that somebody has the volume open.
+    @Test func aRemovalThatMayHaveTakenAPartIsNotTakenBack() throws {
+        let bench = try MDTBench()
+        let map = try bench.create("vm1", replicas: 3)
+        let first = try #require(map.osts.first).store
+        let readers = try bench.osts.filter { $0.store != first }.map { try addReader(bench, of: map.object.id, at: $0) }
+        let ost = try #require(bench.osts.first { $0.store == first })
+        let disk = try #require(ost.host.disk("/d"))
+        disk.fails = { access in
+            if access.kind == .flush { bench.universe.partition(ost.host, bench.mds) }
+            return false
+        }
+        try bench.connect().ask(.volumeRemove, NameRequest(name: "vm1"))
+        disk.fails = nil
+        #expect(try bench.names().isEmpty && !bench.objects().allSatisfy(\.isEmpty))
+        bench.universe.heal()
+        for reader in readers { reader.close() }
+        bench.universe.run(for: .seconds(30))
+        #expect(try bench.objects().allSatisfy(\.isEmpty))
+    }
+
     @Test func whatSomebodyHasOpenIsNotRemoved() throws {
         let bench = try MDTBench()
         let map = try bench.create("vm1", replicas: 3)
-        // A reader: the metadata server knows nothing of it.
-        let readers = try bench.osts.map { ost in
-            try bench.run { () throws(Failure) in
-                let world = bench.client
-                let connection = try await ControlConnection.open(world, ost.address, deadline: world.now + .seconds(5))
-                var header = FrameHeader(.open)
-                header.session = 1
-                _ = try await connection.exchange(
-                    header, OpenRequest(name: "\(map.object.id)", flags: []).encoded, deadline: world.now + .seconds(5))
-                return connection
-            }
-        }
+        let readers = try bench.osts.map { try addReader(bench, of: map.object.id, at: $0) }
         let peer = try bench.connect()
         let refusal = failure { try peer.ask(.volumeRemove, NameRequest(name: "vm1")) }
         #expect(refusal?.status == .busy && refusal?.detail.contains("is open by") == true)
