@@ -151,7 +151,7 @@ extension PartStore {
         let room = (isOrdinary ? ordinaryDoubtsMax : doubtsMax) - state.doubts.count - admittedDoubts
         var doubts = blocks
         if doubts > room, !isOrdinary { doubts = newDoubts(index) }
-        guard doubts <= room else { return false }
+        guard doubts <= room, !exceedsShare(index) else { return false }
         slots[index].pointee.doubts = doubts
         let kept = isOrdinary ? superblock.geometry.reserveBlocks / 8 : 0
         return slot.kind != .write || allocator.freeBlocks >= UInt64(blocks) + kept
@@ -187,6 +187,25 @@ extension PartStore {
             }
         }
         return count
+    }
+
+    /// Whether a write would bring its object above three quarters of what others leave. What is in doubt of a volume whose writer is gone
+    /// stays until somebody opens it, and must not keep all others from being written.
+    private mutating func exceedsShare(_ index: UInt32) -> Bool {
+        let slot = slots[index].pointee
+        let blocks = Int(slot.target.blockCount)
+        let all = state.doubts.count + admittedDoubts
+        guard !slot.target.isRewrite, (all + blocks) * 4 > ordinaryDoubtsMax * 3 else { return false }
+        var own = state.objects[slot.object].doubtCount
+        for queue in [toLog, toApply] {
+            var other = queue.first
+            while other != noIndex {
+                let admitted = slots[other].pointee
+                if admitted.object == slot.object { own += admitted.doubts }
+                other = admitted.next
+            }
+        }
+        return own + blocks > max((ordinaryDoubtsMax - (all - own)) * 3 / 4, Limits.zeroBlocksMax)
     }
 
     private var ordinaryDoubtsMax: Int { doubtsMax - min(doubtsMax / 8, max(doubtsMax - Limits.zeroBlocksMax, 0)) }
@@ -296,11 +315,21 @@ extension PartStore {
         if !waiting.isEmpty || !waitingRewrites.isEmpty { barrier.isWanted = true }
     }
 
-    /// The queue without those for which there is room now.
+    /// The queue without those for which there is room now. Those of an object that has its share wait for each other, and nobody else for
+    /// them.
     private mutating func retried(_ queue: SlotQueue) -> SlotQueue {
         var queue = queue
-        while queue.first != noIndex, hasRoom(queue.first), let index = slots.popFirst(from: &queue) {
+        var rest = SlotQueue()
+        var isFull = false
+        objectsWithShare.removeAll(keepingCapacity: true)
+        while let index = slots.popFirst(from: &queue) {
             let (object, target) = (slots[index].pointee.object, slots[index].pointee.target)
+            let waits = isFull || objectsWithShare.contains(object)
+            guard !waits, hasRoom(index) else {
+                slots.append(index, to: &rest)
+                if !waits, exceedsShare(index) { objectsWithShare.append(object) } else if !waits { isFull = true }
+                continue
+            }
             if target.fill > 0, target.fill != state.objects[object].admitted.fill {
                 finish(index, .staleMap)
             } else if !isWithin(object, target.part, target.firstBlock, target.blockCount) {
@@ -310,7 +339,7 @@ extension PartStore {
                 start(index)
             }
         }
-        return queue
+        return rest
     }
 
     /// The queue without those that have waited for long enough.

@@ -50,6 +50,8 @@ public struct PartStore: ~Copyable {
     var waiting = SlotQueue()
     /// The same of writes that make members equal.
     var waitingRewrites = SlotQueue()
+    /// Objects that have what may be in doubt of one: while writes that wait are gone through.
+    var objectsWithShare: ContiguousArray<ObjectNumber> = []
     /// Blocks of writes between admission and application, and the entries in doubt that they may add.
     var admittedBlocks = 0
     var admittedDoubts = 0

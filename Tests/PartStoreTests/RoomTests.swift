@@ -25,6 +25,30 @@ import Testing
         #expect(zero(mark: sequence) == .ok)
     }
 
+    /// Its writer is gone, and so is its mark: until somebody opens it, nothing of it goes.
+    @Test func whatOneObjectLeavesInDoubtDoesNotStopTheOthers() {
+        let bench = Bench()
+        bench.format()
+        let left = bench.object
+        #expect(bench.request { $0.create(tag: $1, ObjectRecord(id: Identifier(high: 2, low: 2), name: "w", bytes: 8 << 20)) } == .ok)
+        let other = bench.shell.use { $0.find(name: "w") } ?? ObjectNumber(0)
+        #expect(bench.request { $0.fence(tag: $1, other, generation: 1, map: 0, settles: true) } == .ok)
+        let sequence = fillDoubts(bench)
+        // More of it waits, in front of the other one.
+        let waiting = zeroes(bench, Version(generation: 1, sequence: sequence + 1), block: 0, isRewrite: false)
+        #expect(bench.shell.use { $0.zero(tag: 1_000_000, waiting) } == .ok)
+        bench.object = other
+        let began = bench.universe.now
+        for sequence in UInt64(1)...50 {
+            let target = zeroes(bench, Version(generation: 1, sequence: sequence), block: 0, isRewrite: false, mark: sequence - 1)
+            #expect(bench.request { $0.zero(tag: $1, target) } == .ok)
+        }
+        #expect(bench.universe.now - began < .seconds(5))
+        bench.object = left
+        bench.universe.run(for: Limits.spaceWait)
+        #expect(bench.shell.use { $0.statistics.requestsWaitingForSpace } == 0)
+    }
+
     /// Ordinary writes of the first 128 blocks until there is no room left; how many there were.
     private func fillDoubts(_ bench: Bench) -> UInt64 {
         var sequence: UInt64 = 0
@@ -109,8 +133,8 @@ import Testing
             zeroes(bench, Version(generation: 1, sequence: last + number), block: 128 * UInt32(number), mark: mark)
         }
         var number: UInt64 = 1
-        // All of their room.
-        for _ in 0..<3 {
+        // All of their room, and what one object must leave to others.
+        for _ in 0..<5 {
             let target = rewrite(number)
             #expect(bench.request { $0.zero(tag: $1, target) } == .ok)
             number += 1
