@@ -84,11 +84,6 @@ final class VolumeHandle {
         }
     }
 
-    /// When nothing is under way in the reactor any more.
-    func cancelOperations() {
-        slots.releaseAll { callback, argument in callback(argument, -cancelled) }
-    }
-
     static func bytesMax(_ kind: Operation.Kind) -> UInt64 {
         switch kind {
         case .read, .write: 1 << 30
@@ -175,7 +170,7 @@ final class VolumeHandle {
         isClosing = true
         sizeWaiters.forEach { $0.resume() }
         sizeWaiters = []
-        context.start(callback ?? { _, _ in }, argument, of: self) { [self] context throws(Failure) in
+        context.begin(callback ?? { _, _ in }, argument, of: self) { [self] context throws(Failure) in
             await volume.close()
             context.remove(self)
             Unmanaged.passUnretained(self).release()

@@ -54,7 +54,7 @@
  *     -ENOSPC        the store is full                   -EIO            the disk failed or a block is damaged; never wrong data
  *     -ETIMEDOUT     the deadline has passed             -ECONNREFUSED   the daemon could not be reached within the deadline
  *     -ECANCELED     the volume was closed, or the context destroyed, before the operation had ended
- *     -EBADF         the volume is closed                -EPROTO         the other side speaks another protocol, or nonsense
+ *     -EBADF         the volume or context is closing    -EPROTO         the other side speaks another protocol, or nonsense
  *     -EDEADLK       called from inside a callback       -EOPNOTSUPP     known but not supported
  *     -ENOMEM        out of memory                       -EACCES         not allowed
  *
@@ -119,8 +119,9 @@ int rawstor_context_options_parse(struct rawstor_context_options *options, const
 
 int rawstor_context_create(const struct rawstor_context_options *options, rawstor_context **context);
 
-/* Closes the volumes that are open (see rawstor_volume_close) and frees the context; other operations are called back with -ECANCELED.
- * Blocks for a few seconds at most. -EDEADLK inside a callback: then nothing has happened. NULL is allowed. */
+/* Closes the volumes that are open (see rawstor_volume_close) and frees the context; other operations are called back with -ECANCELED, and
+ * an open among them leaves nothing open. Callbacks can start nothing any more (-EBADF). Blocks for a few seconds at most. -EDEADLK inside
+ * a callback: then nothing has happened. NULL is allowed. */
 int rawstor_context_destroy(rawstor_context *context);
 
 /* A descriptor that becomes readable when rawstor_context_process() has something to do; for poll, select or epoll, level-triggered.
