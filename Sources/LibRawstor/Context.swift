@@ -82,6 +82,7 @@ final class Context: @unchecked Sendable {
         _ body: @escaping (Context) async throws(Failure) -> Void
     ) {
         starting()
+        volume?.began()
         reactor.perform {
             reactor.spawn { [self] in
                 var result = Ended.operation(callback, argument)
@@ -90,6 +91,8 @@ final class Context: @unchecked Sendable {
                     result = .failure(callback, argument, errno: errno, error.detail, volume)
                 }
                 ended(result)
+                // Now its callback is due, and that of a close comes behind it.
+                volume?.ended()
             }
         }
     }

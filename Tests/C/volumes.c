@@ -271,11 +271,11 @@ static void *relay_connection(void *argument)
 
     for (int answers = 0, live = 1; live;) {
         struct pollfd ends[2] = {{connection->client, POLLIN, 0}, {connection->server, POLLIN, 0}};
-        int is_held = connection->is_held && answers > 0;
-        poll(ends, is_held ? 1 : 2, 10);
+        poll(ends, connection->is_held && answers > 0 ? 1 : 2, 10);
         if (ends[0].revents)
             live = pass_on(connection->client, connection->server);
-        if (live && !is_held && ends[1].revents) {
+        /* Asked again: it may have been held back meanwhile. */
+        if (live && ends[1].revents && !(connection->is_held && answers > 0)) {
             live = pass_on(connection->server, connection->client);
             answers++;
         }
@@ -390,6 +390,148 @@ TEST(a_close_lets_what_is_under_way_end_first)
         CHECK(memcmp(read, written[i], sizeof read) == 0);
     }
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+/* A volume of a MiB, opened through a relay as its first connection. */
+static rawstor_volume *open_through(struct relay *between, rawstor_context *context, const char *name, uint64_t timeout)
+{
+    struct rawstor_volume_options options = {.size = sizeof options, .request_timeout_ms = timeout};
+    rawstor_volume *volume;
+
+    if (rawstor_create_sync(context, url(name), MIB, NULL) < 0
+        || rawstor_volume_open_sync(context, between->where, &options, &volume) < 0)
+        exit(1);
+    return volume;
+}
+
+/* A limited time: until it is so large. */
+static int has_size(rawstor_context *context, rawstor_volume *volume, uint64_t bytes)
+{
+    double begin = seconds();
+
+    while (rawstor_volume_size(volume) != bytes && seconds() - begin < 5)
+        rawstor_context_wait(context, 1, 10);
+    return rawstor_volume_size(volume) == bytes;
+}
+
+static int is_called_back(rawstor_context *context, const struct count *count)
+{
+    double begin = seconds();
+
+    while (count->calls == 0 && seconds() - begin < 5)
+        rawstor_context_wait(context, 1, 10);
+    return count->calls == 1;
+}
+
+TEST(a_close_calls_back_behind_a_resize)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 1000);
+    struct count resize = {0, 0}, close = {0, 0};
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_volume_close(volume, count_callback, &close), 0);
+    CHECK(is_called_back(context, &close));
+    CHECK_EQUAL(close.result, 0);
+    CHECK_EQUAL(resize.calls, 1);
+    CHECK_EQUAL(resize.result, -ETIMEDOUT);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_context_is_destroyed_with_a_resize_under_way)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 60000);
+    struct count resize = {0, 0};
+    double begin;
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    begin = seconds();
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    CHECK(seconds() - begin < 10);
+    CHECK_EQUAL(resize.calls, 1);
+    CHECK_EQUAL(resize.result, -ECANCELED);
+    relay_end(between);
+}
+
+TEST(a_resize_ends_although_another_one_came_before_its_answer)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 0);
+    struct count first = {0, 0}, second = {0, 0};
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &first), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_resize(volume, 3 * MIB, count_callback, &second), 0);
+    CHECK(is_called_back(context, &second));
+    CHECK_EQUAL(second.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 3 * MIB);
+    CHECK_EQUAL(first.calls, 0);
+    between->connections[1].is_held = 0;
+    CHECK(is_called_back(context, &first));
+    CHECK_EQUAL(first.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 3 * MIB);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_resize_ends_when_its_size_is_known_here)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 0);
+    struct count resize = {0, 0};
+
+    between->connections[0].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK_EQUAL(rawstor_context_wait(context, 1, 500), 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), MIB);
+    /* The next connection tells it; that this one is gone says nothing. */
+    shutdown(between->connections[0].client, SHUT_RDWR);
+    CHECK(is_called_back(context, &resize));
+    CHECK_EQUAL(resize.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 2 * MIB);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_resize_that_is_not_heard_of_here_ends_at_its_deadline)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 1000);
+    struct count resize = {0, 0};
+    double begin = seconds();
+
+    between->connections[0].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(is_called_back(context, &resize));
+    CHECK_EQUAL(resize.result, -ETIMEDOUT);
+    CHECK(seconds() - begin >= 1);
+    CHECK(seconds() - begin < 3);
+    between->connections[0].is_held = 0;
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
 }
 
 TEST(destroying_a_context_ends_everything_in_it)

@@ -184,8 +184,8 @@ int rawstor_volume_options_parse(struct rawstor_volume_options *options, const c
 int rawstor_volume_open(rawstor_context *context, const char *url, const struct rawstor_volume_options *options,
                         rawstor_volume **volume, rawstor_callback callback, void *argument);
 
-/* Takes no more operations. Those under way end first, with their own results, or with -ECANCELED after five seconds; then comes the
- * callback. Does not flush. No other call on the volume is allowed from here on. `callback` may be NULL. */
+/* Takes no more operations. Those under way end first, with their own results, or with -ECANCELED after five seconds, and a resize at its
+ * own deadline; then comes the callback. Does not flush. No other call on the volume is allowed from here on. `callback` may be NULL. */
 int rawstor_volume_close(rawstor_volume *volume, rawstor_callback callback, void *argument);
 
 struct rawstor_volume_limits {
@@ -224,7 +224,8 @@ int rawstor_discard(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uin
 /* The range reads as zeros. */
 int rawstor_write_zeroes(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uint32_t flags, rawstor_callback callback,
                          void *argument);
-/* Durable. New space reads as zeros; what is cut off is lost. */
+/* Durable. New space reads as zeros; what is cut off is lost. Ends when rawstor_volume_size() tells the new size, or that of another resize
+ * that came after it. */
 int rawstor_resize(rawstor_volume *volume, uint64_t bytes, rawstor_callback callback, void *argument);
 
 /* ---- The catalogue: volumes by name ---- */
