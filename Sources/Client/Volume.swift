@@ -133,6 +133,18 @@ public final class Volume: CompletionSink {
     public var marks: VolumeMarks { engine.marks }
     public func checkInvariants() { engine.checkInvariants() }
 
+    /// How large the volume is by the word of its catalogue; of a cluster it is that large here, too, from then on.
+    public func askSize(deadline: Instant) async throws(Failure) -> UInt64 {
+        if let mdt {
+            let map = try await mdt.map(of: object.id, deadline: deadline)
+            apply(map)
+            return map.object.bytes
+        }
+        let catalogue = address.catalogue(in: world, deadline: deadline - world.now)
+        defer { catalogue.close() }
+        return try await catalogue.stat(object.name).object.bytes
+    }
+
     /// Waits for what is under way, a limited time, tells the OSTs, and ends. Operations that have not ended by then fail with `closed`.
     public func close() async {
         invariant(!isCloseCalled, "a volume is closed twice")

@@ -66,7 +66,7 @@ func startList(
         let address = try Address(try text(url, "URL"))
         let entry = try required(entry, "callback for the entries")
         let callback = try required(callback, "callback")
-        context.startList(address, entry, entryArgument, callback, argument)
+        try context.startList(address, entry, entryArgument, callback, argument)
     }
 }
 
@@ -107,7 +107,7 @@ private func start(
     _ deadline: Interval = catalogueDeadline, _ body: @escaping (any Catalogue) async throws(Failure) -> Void
 ) throws(Failure) {
     let callback = try required(callback, "callback")
-    context.start(callback, argument) { context throws(Failure) in
+    try context.start(callback, argument) { context throws(Failure) in
         let catalogue = address.catalogue(in: context.reactor, deadline: deadline)
         defer { catalogue.close() }
         do throws(Failure) { try await body(catalogue) } catch {
@@ -122,8 +122,8 @@ extension Context {
     fileprivate func startList(
         _ address: Address, _ entry: rawstor_list_callback, _ entryArgument: UnsafeMutableRawPointer?, _ callback: rawstor_callback,
         _ argument: UnsafeMutableRawPointer?
-    ) {
-        start(callback, argument) { context throws(Failure) in
+    ) throws(Failure) {
+        try start(callback, argument) { context throws(Failure) in
             let catalogue = address.catalogue(in: context.reactor, deadline: catalogueDeadline)
             defer { catalogue.close() }
             context.ended(.entries(entry, entryArgument, try await catalogue.list()))

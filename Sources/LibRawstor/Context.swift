@@ -15,7 +15,8 @@ final class Context: @unchecked Sendable {
     private(set) var isCalling = false
     private(set) var underWay = 0
     private var ended = EndedQueue()
-    private var rare: [RareOperation] = []
+    /// `destroy` has begun: nothing is started any more.
+    private(set) var isEnding = false
     private var volumes: [VolumeHandle] = []
     /// Something was begun that the kernel has not been told of.
     private var isUnsent = false
@@ -66,23 +67,32 @@ final class Context: @unchecked Sendable {
     func ended(_ entry: Ended) { ended.append(entry) }
 
     /// Starts asynchronous code that ends in a callback. The body writes to the caller's memory before it returns.
+    ///
+    /// Refused while the context is destroyed: a callback that starts again what it has seen end would keep that from ever ending.
     func start(
         _ callback: rawstor_callback, _ argument: UnsafeMutableRawPointer?, of volume: VolumeHandle? = nil,
         _ body: @escaping (Context) async throws(Failure) -> Void
+    ) throws(Failure) {
+        if isEnding { throw Failure(.closed, "the context is being destroyed") }
+        begin(callback, argument, of: volume, body)
+    }
+
+    func begin(
+        _ callback: rawstor_callback, _ argument: UnsafeMutableRawPointer?, of volume: VolumeHandle?,
+        _ body: @escaping (Context) async throws(Failure) -> Void
     ) {
-        let operation = RareOperation(callback, argument)
-        rare.append(operation)
         starting()
+        volume?.began()
         reactor.perform {
             reactor.spawn { [self] in
                 var result = Ended.operation(callback, argument)
                 do throws(Failure) { try await body(self) } catch {
-                    result = .failure(callback, argument, errno: error.status.errno, error.detail, volume)
+                    let errno = isEnding ? cancelled : error.status.errno
+                    result = .failure(callback, argument, errno: errno, error.detail, volume)
                 }
-                // After `destroy` nobody listens any more.
-                guard let index = rare.firstIndex(where: { $0 === operation }) else { return }
-                rare.remove(at: index)
                 ended(result)
+                // Now its callback is due, and that of a close comes behind it.
+                volume?.ended()
             }
         }
     }
@@ -151,31 +161,15 @@ final class Context: @unchecked Sendable {
     func destroy() {
         let deadline = reactor.now + Context.closeDeadline + .seconds(1)
         for volume in volumes { volume.startClose(nil, nil) }
+        isEnding = true
         // An open or a catalogue call under way has nothing to lose; operations of volumes have.
         while !volumes.isEmpty, reactor.now < deadline { _ = run(minimum: 1, until: deadline) }
+        reactor.sever()
+        // To the last one: a task that is left suspended keeps the context, and memory that the caller is told is his again.
+        _ = run(minimum: .max, until: .never)
         while !ended.isEmpty { _ = call() }
-        // The kernel lets go of all memory before it is the caller's again.
         reactor.close()
-        isCalling = true
-        for operation in rare { operation.cancel() }
-        rare = []
-        for volume in volumes { volume.cancelOperations() }
-        volumes = []
-        isCalling = false
     }
-}
-
-/// Something rare that is under way in a task.
-private final class RareOperation {
-    let callback: rawstor_callback
-    let argument: UnsafeMutableRawPointer?
-
-    init(_ callback: rawstor_callback, _ argument: UnsafeMutableRawPointer?) {
-        self.callback = callback
-        self.argument = argument
-    }
-
-    func cancel() { callback(argument, -cancelled) }
 }
 
 /// ECANCELED. No status: it never travels.

@@ -9,7 +9,7 @@ private func text(_ result: Int32) -> StaticString {
     case 0...: "no error"
     case -2: "there is no such volume"
     case -5: "the disk failed or a block is damaged"
-    case -9: "the volume is closed"
+    case -9: "the volume is closed, or its context is being destroyed"
     case -11: "too many operations are under way; try again after a callback"
     case -12: "out of memory"
     case -13: "permission denied"
@@ -25,7 +25,7 @@ private func text(_ result: Int32) -> StaticString {
     case -110: "the deadline has passed"
     case -111: "the daemon cannot be reached"
     case -116: "another writer has opened the volume; close this handle"
-    case -125: "the volume was closed before the operation had ended"
+    case -125: "the volume was closed, or its context destroyed, before the operation had ended"
     default: "unknown error"
     }
 }

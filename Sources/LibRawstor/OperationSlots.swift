@@ -3,8 +3,8 @@ import CRawstor
 
 /// The callbacks of the operations that one volume has under way. The engine carries the slot's number as the tag.
 ///
-/// A table, although callback and argument would fit into the tag: when a context is destroyed, what is still under way has to be called
-/// back, and the engine cannot say what that is. It also bounds the operations of a volume.
+/// A table, although callback and argument would fit into the tag: it bounds the operations of a volume, and an operation that ends twice
+/// is noticed before the caller's code is run for it again.
 struct OperationSlots: ~Copyable {
     private struct Slot {
         var callback: rawstor_callback?
@@ -48,13 +48,5 @@ struct OperationSlots: ~Copyable {
         free = UInt32(index)
         count -= 1
         return (callback, slots[Int(index)].argument)
-    }
-
-    /// For each that is under way.
-    mutating func releaseAll(_ body: (rawstor_callback, UnsafeMutableRawPointer?) -> Void) {
-        for index in 0..<UInt(capacity) where slots[Int(index)].callback != nil {
-            let (callback, argument) = release(index)
-            body(callback, argument)
-        }
     }
 }

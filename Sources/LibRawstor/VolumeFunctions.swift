@@ -23,8 +23,12 @@ public func rawstor_volume_open(
         guard context.hasRoomForVolume else {
             throw Failure(.overloaded, "a context has at most \(Limits.volumesPerContextMax) volumes; close one or create another context")
         }
-        context.start(callback, argument) { context throws(Failure) in
+        try context.start(callback, argument) { context throws(Failure) in
             let opened = try await Volume.open(context.reactor, address, openOptions)
+            if context.isEnding {
+                await opened.close()
+                throw Failure(.closed, "\(url): the context was destroyed before the volume was open")
+            }
             let handle = VolumeHandle(context, opened, url: url, options)
             context.add(handle)
             pointer.pointee = OpaquePointer(Unmanaged.passRetained(handle).toOpaque())
@@ -147,7 +151,7 @@ public func rawstor_resize(
     return with(handle.context.handle) { context throws(Failure) in
         let callback = try required(callback, "callback")
         try ObjectRecord.check(bytes: bytes)
-        context.start(callback, argument, of: handle) { _ throws(Failure) in try await handle.resize(to: bytes) }
+        try context.start(callback, argument, of: handle) { _ throws(Failure) in try await handle.resize(to: bytes) }
     }
 }
 

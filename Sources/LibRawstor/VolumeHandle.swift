@@ -18,7 +18,9 @@ final class VolumeHandle {
     private var isKicked = false
     /// As the caller was told.
     private var isDegraded = false
-    private var sizeWaiters: [UnsafeContinuation<Void, Never>] = []
+    /// Resizes that have not ended.
+    private var resizes = 0
+    private var resizeWaiter: UnsafeContinuation<Void, Never>?
 
     init(_ context: Context, _ volume: Volume, url: String, _ options: rawstor_volume_options) {
         self.context = context
@@ -84,11 +86,6 @@ final class VolumeHandle {
         }
     }
 
-    /// When nothing is under way in the reactor any more.
-    func cancelOperations() {
-        slots.releaseAll { callback, argument in callback(argument, -cancelled) }
-    }
-
     static func bytesMax(_ kind: Operation.Kind) -> UInt64 {
         switch kind {
         case .read, .write: 1 << 30
@@ -120,8 +117,6 @@ final class VolumeHandle {
     // Events
 
     private func happened(_ notice: VolumeNotice) {
-        sizeWaiters.forEach { $0.resume() }
-        sizeWaiters = []
         guard !isClosing, options.event != nil else { return }
         let kind: rawstor_event_kind
         switch notice {
@@ -156,15 +151,42 @@ final class VolumeHandle {
 
     // Size
 
-    /// The daemon answers the resize on one connection and tells the volume on another. The caller's next write into the new space must
-    /// not find the old size.
+    func began() { resizes += 1 }
+
+    func ended() {
+        resizes -= 1
+        guard resizes == 0 else { return }
+        resizeWaiter?.resume()
+        resizeWaiter = nil
+    }
+
+    /// The catalogue answers on one connection, and the volume is told on others. The caller's next write into the new space must not find
+    /// the old size.
     func resize(to bytes: UInt64) async throws(Failure) {
         guard let name = volume.address.name else { unreachable("an open volume has a name") }
-        let catalogue = volume.address.catalogue(in: context.reactor, deadline: VolumeHandle.requestTimeout(options))
+        let timeout = VolumeHandle.requestTimeout(options)
+        let deadline = context.reactor.now + timeout
+        let catalogue = volume.address.catalogue(in: context.reactor, deadline: timeout)
         defer { catalogue.close() }
         try await catalogue.resize(name, bytes: bytes, by: volume.generation)
-        await suspend(while: { volume.object.bytes != bytes && !isClosing && !volume.isDead }) { sizeWaiters.append($0) }
+        let operations = Operations(context.reactor)
+        defer { operations.close() }
+        var size = bytes
+        var pause = Interval.milliseconds(1)
+        while volume.object.bytes != size, !isClosing, !volume.isDead {
+            guard context.reactor.now < deadline else {
+                throw Failure(.deadlineExceeded, "\(url): it was resized, and no OST has told so in time")
+            }
+            await operations.sleep(pause)
+            pause = min(Interval(nanoseconds: pause.nanoseconds * 2), VolumeHandle.askPause)
+            guard pause == VolumeHandle.askPause else { continue }
+            // Another resize may have come before this size was heard of here, and an OST tells only those that it reaches. Who does not
+            // answer is asked again.
+            do throws(Failure) { size = try await volume.askSize(deadline: min(deadline, context.reactor.now + .seconds(1))) } catch {}
+        }
     }
+
+    private static let askPause = Interval.milliseconds(128)
 
     // The end
 
@@ -173,10 +195,9 @@ final class VolumeHandle {
         // What was submitted and not sent is under way all the same.
         if isKicked { context.reactor.perform { volume.kick() } }
         isClosing = true
-        sizeWaiters.forEach { $0.resume() }
-        sizeWaiters = []
-        context.start(callback ?? { _, _ in }, argument, of: self) { [self] context throws(Failure) in
+        context.begin(callback ?? { _, _ in }, argument, of: nil) { [self] context throws(Failure) in
             await volume.close()
+            await suspend(while: { resizes > 0 }) { resizeWaiter = $0 }
             context.remove(self)
             Unmanaged.passUnretained(self).release()
         }

@@ -34,6 +34,8 @@ final class Connector: CompletionSink {
     private unowned let reactor: Reactor
     private var sink = SinkID(0)
     private var attempts: [Attempt?] = []
+    /// No connection is made any more.
+    var isSevered = false
 
     init(_ reactor: Reactor) {
         self.reactor = reactor
@@ -50,6 +52,7 @@ final class Connector: CompletionSink {
             index = attempts.count
             attempts.append(attempt)
         }
+        if isSevered { return answerLater(index, attempt, -ErrorCode.cancelled) }
         switch endpoint {
         case .unix(let path):
             var address = rs_address()
@@ -152,12 +155,13 @@ final class Connector: CompletionSink {
         attempt.operation = nil
         attempt.descriptor = -1
         let isWanted = reactor.sinks.isAttached(attempt.ticket.sink.index, attempt.sinkGeneration)
-        if result == 0, isWanted {
+        if result == 0, isWanted, !isSevered {
             forget(index, attempt)
             return answer(attempt, reactor.streams.add(descriptor).index)
         }
         rs_close(descriptor)
         if !isWanted { return forget(index, attempt) }
+        if isSevered { return answerLater(index, attempt, -ErrorCode.cancelled) }
         if hasTimedOut {
             attempt.lastError = -ErrorCode.timedOut
         } else if result == -ErrorCode.cancelled || result == -ErrorCode.interrupted {

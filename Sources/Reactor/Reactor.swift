@@ -41,6 +41,8 @@ public final class Reactor: World, @unchecked Sendable {
     private var randomGenerator = RandomGenerator()
 
     private let epoch: UInt64
+    /// How far the clock was put forward.
+    private var skipped = Interval(nanoseconds: 0)
     private var cachedNow = Instant.zero
     private var isInTurn = false
     private var isStopping = false
@@ -92,7 +94,7 @@ public final class Reactor: World, @unchecked Sendable {
 
     /// The same within a turn, apart from the time spent waiting.
     public var now: Instant { isInTurn ? cachedNow : clock }
-    private var clock: Instant { Instant(nanoseconds: rs_monotonic_nanoseconds() - epoch) }
+    private var clock: Instant { Instant(nanoseconds: rs_monotonic_nanoseconds() - epoch) + skipped }
     public var wallClockMilliseconds: UInt64 { rs_wall_clock_milliseconds() }
     public func random() -> UInt64 { randomGenerator.next() }
     public let hostBoot: Identifier
@@ -352,6 +354,19 @@ public final class Reactor: World, @unchecked Sendable {
     public func cancel(_ timer: TimerID) { timers.cancel(timer) }
 
     // The end
+
+    /// Cuts off what has been begun: streams break, connecting fails, and every deadline has passed. Asynchronous code ends soon, by the
+    /// ways that it has for all that. It reaches nobody any more: that a wait which keeps others safe is cut short harms none of them.
+    /// Turns go on until it has ended; then `close`. Nobody polls the descriptor meanwhile.
+    public func sever() {
+        invariant(!isInTurn && !isClosed, "severed within a turn, or after close")
+        skipped = Reactor.beyondDeadlines
+        connector?.isSevered = true
+        streams.shutdownAll()
+    }
+
+    /// No caller may ask for more than a day.
+    private static let beyondDeadlines = Interval.seconds(2 * 86_400)
 
     /// Ends everything under way, delivering nothing, and gives back every descriptor and all memory. Nothing can be begun afterwards.
     public func close() {

@@ -81,6 +81,10 @@ struct StreamTable: ~Copyable {
 
     func shutdown(_ stream: StreamID) { rs_shutdown(entry(stream.index).pointee.descriptor) }
 
+    func shutdownAll() {
+        for index in 0..<count where entries[index].descriptor >= 0 { rs_shutdown(entries[index].descriptor) }
+    }
+
     mutating func close(_ stream: StreamID) {
         let entry = entry(stream.index)
         invariant(!entry.pointee.isReceiving && !entry.pointee.isSending, "stream \(stream.index) is closed while it is in use")

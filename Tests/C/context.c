@@ -1,25 +1,9 @@
 /* Contexts by themselves: the descriptor, waiting, callbacks, threads. */
 #include "test.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-/* Somebody who accepts connections and says nothing. */
-static int mute_ost(char where[64])
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t length = sizeof address;
-    int mute = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (bind(mute, (struct sockaddr *)&address, sizeof address) < 0 || listen(mute, 8) < 0
-        || getsockname(mute, (struct sockaddr *)&address, &length) < 0)
-        exit(1);
-    snprintf(where, 64, "ost://127.0.0.1:%d/v", ntohs(address.sin_port));
-    return mute;
-}
 
 TEST(waiting_for_nothing_returns_at_once)
 {
@@ -73,9 +57,41 @@ TEST(a_wait_ends_at_its_timeout_and_destroy_cancels_what_is_left)
     CHECK(seconds() - begin >= 0.1);
     CHECK(seconds() - begin < 5);
     CHECK_EQUAL(count.calls, 0);
+    begin = seconds();
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    CHECK(seconds() - begin < 5);
     CHECK_EQUAL(count.calls, 1);
     CHECK_EQUAL(count.result, -ECANCELED);
+    close(mute);
+}
+
+struct again {
+    rawstor_context *context;
+    const char *where;
+    rawstor_volume *volume;
+    int calls, result, second;
+};
+
+static void opens_again(void *argument, int result)
+{
+    struct again *again = argument;
+
+    again->calls++;
+    again->result = result;
+    again->second = rawstor_volume_open(again->context, again->where, NULL, &again->volume, opens_again, again);
+}
+
+TEST(nothing_is_started_any_more_in_a_context_that_is_destroyed)
+{
+    char where[64];
+    int mute = mute_ost(where);
+    struct again again = {context_or_exit(), where, NULL, 0, 0, 0};
+
+    CHECK_EQUAL(rawstor_volume_open(again.context, where, NULL, &again.volume, opens_again, &again), 0);
+    CHECK_EQUAL(rawstor_context_destroy(again.context), 0);
+    CHECK_EQUAL(again.calls, 1);
+    CHECK_EQUAL(again.result, -ECANCELED);
+    CHECK_EQUAL(again.second, -EBADF);
     close(mute);
 }
 

@@ -1,6 +1,8 @@
 /* Runs the tests of one program; see test.h. */
 #include "test.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +55,19 @@ rawstor_volume *volume_or_exit(rawstor_context *context, const char *name, uint6
         exit(1);
     }
     return volume;
+}
+
+int mute_ost(char where[64])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof address;
+    int mute = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (bind(mute, (struct sockaddr *)&address, sizeof address) < 0 || listen(mute, 64) < 0
+        || getsockname(mute, (struct sockaddr *)&address, &length) < 0)
+        exit(1);
+    snprintf(where, 64, "ost://127.0.0.1:%d/v", ntohs(address.sin_port));
+    return mute;
 }
 
 void count_callback(void *argument, int result)

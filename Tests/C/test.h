@@ -72,6 +72,9 @@ rawstor_context *context_or_exit(void);
 /* A new volume of this size, open for writing. */
 rawstor_volume *volume_or_exit(rawstor_context *context, const char *name, uint64_t bytes);
 
+/* Somebody who accepts connections and says nothing: the listening socket, and the URL of a volume there. */
+int mute_ost(char where[64]);
+
 /* Counts callbacks and keeps the last result: pass its address and `count_callback`. */
 struct count {
     int calls;

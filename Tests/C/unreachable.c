@@ -1,8 +1,6 @@
 /* Nothing waits for ever: what cannot be reached ends at its deadline, with a sentence that names it. */
 #include "test.h"
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 static void open_must_end(const char *where, int result, double seconds_max)
@@ -38,14 +36,9 @@ TEST(the_message_names_the_address)
 
 TEST(an_ost_that_accepts_and_says_nothing_times_out)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t length = sizeof address;
     char where[64];
-    int mute = socket(AF_INET, SOCK_STREAM, 0);
+    int mute = mute_ost(where);
 
-    CHECK(mute >= 0 && bind(mute, (struct sockaddr *)&address, sizeof address) == 0 && listen(mute, 8) == 0);
-    CHECK(getsockname(mute, (struct sockaddr *)&address, &length) == 0);
-    snprintf(where, sizeof where, "ost://127.0.0.1:%d/v", ntohs(address.sin_port));
     open_must_end(where, -ETIMEDOUT, 3);
     close(mute);
 }

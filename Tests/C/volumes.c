@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB (1024 * 1024)
@@ -230,12 +231,19 @@ TEST(a_writer_that_is_forced_out_hears_of_it_and_writes_no_more)
     CHECK_EQUAL(rawstor_context_destroy(two), 0);
 }
 
-/* Between a client and the OST, one connection at a time, to be broken at will. */
+/* Between clients and the OST. What the OST says on a connection can be held back, but for its first answer, the hello; and a connection
+ * can be broken. */
 struct relay {
-    char path[80];
+    char path[80], where[256];
     const char *ost;
     int listener;
-    volatile int client;
+    volatile int count;
+    struct connection {
+        pthread_t thread;
+        int client, server;
+        volatile int is_held;
+    } connections[32];
+    pthread_t thread;
 };
 
 static int unix_socket(const char *path, struct sockaddr_un *address)
@@ -246,67 +254,106 @@ static int unix_socket(const char *path, struct sockaddr_un *address)
     return socket(AF_UNIX, SOCK_STREAM, 0);
 }
 
-static void *relay(void *argument)
+static int pass_on(int from, int to)
+{
+    char buffer[65536];
+    ssize_t count = read(from, buffer, sizeof buffer);
+
+    for (ssize_t done = 0, written; done < count; done += written)
+        if ((written = send(to, buffer + done, count - done, MSG_NOSIGNAL)) <= 0)
+            return 0;
+    return count > 0;
+}
+
+static void *relay_connection(void *argument)
+{
+    struct connection *connection = argument;
+
+    for (int answers = 0, live = 1; live;) {
+        struct pollfd ends[2] = {{connection->client, POLLIN, 0}, {connection->server, POLLIN, 0}};
+        poll(ends, connection->is_held && answers > 0 ? 1 : 2, 10);
+        if (ends[0].revents)
+            live = pass_on(connection->client, connection->server);
+        /* Asked again: it may have been held back meanwhile. */
+        if (live && ends[1].revents && !(connection->is_held && answers > 0)) {
+            live = pass_on(connection->server, connection->client);
+            answers++;
+        }
+    }
+    close(connection->server);
+    close(connection->client);
+    return NULL;
+}
+
+static void *relay_listener(void *argument)
 {
     struct relay *relay = argument;
     struct sockaddr_un address;
-    static char buffer[65536];
 
     for (;;) {
-        int client = accept(relay->listener, NULL, NULL), server = unix_socket(relay->ost, &address);
-        if (client < 0 || connect(server, (struct sockaddr *)&address, sizeof address) < 0)
+        struct connection *connection = &relay->connections[relay->count];
+        connection->client = accept(relay->listener, NULL, NULL);
+        if (connection->client < 0)
             return NULL;
-        relay->client = client;
-        struct pollfd ends[2] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
-        for (int live = 1; live;) {
-            poll(ends, 2, -1);
-            for (int end = 0; end < 2; end++) {
-                if (!ends[end].revents)
-                    continue;
-                ssize_t count = read(ends[end].fd, buffer, sizeof buffer);
-                for (ssize_t done = 0; done < count;) {
-                    ssize_t written = send(ends[1 - end].fd, buffer + done, count - done, MSG_NOSIGNAL);
-                    if (written <= 0) {
-                        count = 0;
-                        break;
-                    }
-                    done += written;
-                }
-                if (count <= 0)
-                    live = 0;
-            }
-        }
-        close(server);
-        close(client);
+        connection->server = unix_socket(relay->ost, &address);
+        if (connect(connection->server, (struct sockaddr *)&address, sizeof address) < 0
+            || pthread_create(&connection->thread, NULL, relay_connection, connection) != 0)
+            exit(1);
+        relay->count++;
     }
 }
 
+/* A new one, and the URL of this volume through it. */
+static struct relay *relay_to(const char *name)
+{
+    static int turn;
+    struct relay *relay = calloc(1, sizeof *relay);
+    struct sockaddr_un address;
+
+    relay->ost = getenv("RAWSTOR_TEST_OST");
+    snprintf(relay->path, sizeof relay->path, "/tmp/rawstor-relay-%d-%d", (int)getpid(), turn++);
+    snprintf(relay->where, sizeof relay->where, "ost+unix:///%s?socket=%s", name, relay->path);
+    relay->listener = unix_socket(relay->path, &address);
+    if (bind(relay->listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(relay->listener, 8) < 0
+        || pthread_create(&relay->thread, NULL, relay_listener, relay) != 0)
+        exit(1);
+    return relay;
+}
+
+/* When the clients have closed their connections. */
+static void relay_end(struct relay *relay)
+{
+    shutdown(relay->listener, SHUT_RDWR);
+    pthread_join(relay->thread, NULL);
+    for (int i = 0; i < relay->count; i++)
+        pthread_join(relay->connections[i].thread, NULL);
+    unlink(relay->path);
+    free(relay);
+}
+
+#define NEEDS_OST_ON_A_SOCKET()                                                      \
+    do {                                                                             \
+        NEEDS_OST();                                                                 \
+        if (getenv("RAWSTOR_TEST_OST")[0] != '/')                                    \
+            SKIP("RAWSTOR_TEST_OST is no socket");                                   \
+    } while (0)
+
 TEST(a_lost_connection_is_told_and_made_anew)
 {
-    NEEDS_OST();
-    if (getenv("RAWSTOR_TEST_OST")[0] != '/')
-        SKIP("RAWSTOR_TEST_OST is no socket");
+    NEEDS_OST_ON_A_SOCKET();
     rawstor_context *context = context_or_exit();
     const char *name = unique("lost");
     struct events events = {{0}, 0, 0};
     struct rawstor_volume_options options = {.size = sizeof options, .event = remember_event, .event_argument = &events};
-    struct relay between = {.ost = getenv("RAWSTOR_TEST_OST")};
-    struct sockaddr_un address;
-    static char buffer[4096], where[256];
+    struct relay *between = relay_to(name);
+    static char buffer[4096];
     rawstor_volume *volume;
-    pthread_t thread;
-
-    snprintf(between.path, sizeof between.path, "/tmp/rawstor-relay-%d", (int)getpid());
-    between.listener = unix_socket(between.path, &address);
-    CHECK(bind(between.listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(between.listener, 8) == 0);
-    CHECK(pthread_create(&thread, NULL, relay, &between) == 0);
-    snprintf(where, sizeof where, "ost+unix:///%s?socket=%s", name, between.path);
 
     CHECK_EQUAL(rawstor_create_sync(context, url(name), MIB, NULL), 0);
-    CHECK_EQUAL(rawstor_volume_open_sync(context, where, &options, &volume), 0);
+    CHECK_EQUAL(rawstor_volume_open_sync(context, between->where, &options, &volume), 0);
     CHECK_EQUAL(rawstor_write_sync(volume, buffer, sizeof buffer, 0, 0), 0);
     CHECK_EQUAL(events.count, 0);
-    shutdown(between.client, SHUT_RDWR);
+    shutdown(between->connections[0].client, SHUT_RDWR);
     await_event(context, &events, 2);
     CHECK_EQUAL(events.count, 2);
     CHECK_EQUAL(events.kinds[0], RAWSTOR_EVENT_DEGRADED);
@@ -314,9 +361,7 @@ TEST(a_lost_connection_is_told_and_made_anew)
     CHECK_EQUAL(rawstor_write_sync(volume, buffer, sizeof buffer, 0, 0), 0);
     CHECK_EQUAL(rawstor_volume_close_sync(volume), 0);
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
-    shutdown(between.listener, SHUT_RDWR);
-    pthread_join(thread, NULL);
-    unlink(between.path);
+    relay_end(between);
 }
 
 TEST(a_close_lets_what_is_under_way_end_first)
@@ -347,6 +392,148 @@ TEST(a_close_lets_what_is_under_way_end_first)
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
 }
 
+/* A volume of a MiB, opened through a relay as its first connection. */
+static rawstor_volume *open_through(struct relay *between, rawstor_context *context, const char *name, uint64_t timeout)
+{
+    struct rawstor_volume_options options = {.size = sizeof options, .request_timeout_ms = timeout};
+    rawstor_volume *volume;
+
+    if (rawstor_create_sync(context, url(name), MIB, NULL) < 0
+        || rawstor_volume_open_sync(context, between->where, &options, &volume) < 0)
+        exit(1);
+    return volume;
+}
+
+/* A limited time: until it is so large. */
+static int has_size(rawstor_context *context, rawstor_volume *volume, uint64_t bytes)
+{
+    double begin = seconds();
+
+    while (rawstor_volume_size(volume) != bytes && seconds() - begin < 5)
+        rawstor_context_wait(context, 1, 10);
+    return rawstor_volume_size(volume) == bytes;
+}
+
+static int is_called_back(rawstor_context *context, const struct count *count)
+{
+    double begin = seconds();
+
+    while (count->calls == 0 && seconds() - begin < 5)
+        rawstor_context_wait(context, 1, 10);
+    return count->calls == 1;
+}
+
+TEST(a_close_calls_back_behind_a_resize)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 1000);
+    struct count resize = {0, 0}, close = {0, 0};
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_volume_close(volume, count_callback, &close), 0);
+    CHECK(is_called_back(context, &close));
+    CHECK_EQUAL(close.result, 0);
+    CHECK_EQUAL(resize.calls, 1);
+    CHECK_EQUAL(resize.result, -ETIMEDOUT);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_context_is_destroyed_with_a_resize_under_way)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 60000);
+    struct count resize = {0, 0};
+    double begin;
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    begin = seconds();
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    CHECK(seconds() - begin < 10);
+    CHECK_EQUAL(resize.calls, 1);
+    CHECK_EQUAL(resize.result, -ECANCELED);
+    relay_end(between);
+}
+
+TEST(a_resize_ends_although_another_one_came_before_its_answer)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 0);
+    struct count first = {0, 0}, second = {0, 0};
+
+    between->connections[1].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &first), 0);
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_resize(volume, 3 * MIB, count_callback, &second), 0);
+    CHECK(is_called_back(context, &second));
+    CHECK_EQUAL(second.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 3 * MIB);
+    CHECK_EQUAL(first.calls, 0);
+    between->connections[1].is_held = 0;
+    CHECK(is_called_back(context, &first));
+    CHECK_EQUAL(first.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 3 * MIB);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_resize_ends_when_its_size_is_known_here)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 0);
+    struct count resize = {0, 0};
+
+    between->connections[0].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK_EQUAL(rawstor_context_wait(context, 1, 500), 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), MIB);
+    /* The next connection tells it; that this one is gone says nothing. */
+    shutdown(between->connections[0].client, SHUT_RDWR);
+    CHECK(is_called_back(context, &resize));
+    CHECK_EQUAL(resize.result, 0);
+    CHECK_EQUAL(rawstor_volume_size(volume), 2 * MIB);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
+TEST(a_resize_that_is_not_heard_of_here_ends_at_its_deadline)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *name = unique("size");
+    struct relay *between = relay_to(name);
+    rawstor_volume *volume = open_through(between, context, name, 1000);
+    struct count resize = {0, 0};
+    double begin = seconds();
+
+    between->connections[0].is_held = 1;
+    CHECK_EQUAL(rawstor_resize(volume, 2 * MIB, count_callback, &resize), 0);
+    CHECK(is_called_back(context, &resize));
+    CHECK_EQUAL(resize.result, -ETIMEDOUT);
+    CHECK(seconds() - begin >= 1);
+    CHECK(seconds() - begin < 3);
+    between->connections[0].is_held = 0;
+    CHECK(has_size(context, volume, 2 * MIB));
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
+}
+
 TEST(destroying_a_context_ends_everything_in_it)
 {
     NEEDS_OST();
@@ -368,6 +555,50 @@ TEST(destroying_a_context_ends_everything_in_it)
     context = context_or_exit();
     CHECK_EQUAL(rawstor_volume_open_sync(context, url(name), NULL, &volume), 0);
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
+}
+
+static void *lets_go_soon(void *connection)
+{
+    usleep(500000);
+    ((struct connection *)connection)->is_held = 0;
+    return NULL;
+}
+
+TEST(an_open_that_a_destroyed_context_had_under_way_leaves_nothing_open)
+{
+    NEEDS_OST_ON_A_SOCKET();
+    rawstor_context *context = context_or_exit();
+    const char *slow = unique("slow"), *late = unique("late");
+    struct relay *between = relay_to(slow);
+    static char memory[4096];
+    struct iovec iov = {memory, sizeof memory};
+    struct count write = {0, 0}, open = {0, 0};
+    rawstor_volume *volume, *second;
+    double begin, processor;
+    pthread_t thread;
+
+    CHECK_EQUAL(rawstor_create_sync(context, url(slow), MIB, NULL), 0);
+    CHECK_EQUAL(rawstor_create_sync(context, url(late), MIB, NULL), 0);
+    CHECK_EQUAL(rawstor_volume_open_sync(context, between->where, NULL, &volume), 0);
+    /* The open ends while the other volume waits for its write. */
+    between->connections[0].is_held = 1;
+    CHECK_EQUAL(rawstor_write(volume, &iov, 1, 0, 0, count_callback, &write), 0);
+    CHECK_EQUAL(rawstor_volume_open(context, url(late), NULL, &second, count_callback, &open), 0);
+    CHECK(pthread_create(&thread, NULL, lets_go_soon, &between->connections[0]) == 0);
+    begin = seconds();
+    processor = (double)clock() / CLOCKS_PER_SEC;
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    printf("# %.1f s, %.1f of them of the processor\n", seconds() - begin, (double)clock() / CLOCKS_PER_SEC - processor);
+    CHECK(seconds() - begin < 4);
+    CHECK_EQUAL(write.calls, 1);
+    CHECK_EQUAL(write.result, 0);
+    CHECK_EQUAL(open.calls, 1);
+    CHECK_EQUAL(open.result, -ECANCELED);
+    pthread_join(thread, NULL);
+    context = context_or_exit();
+    CHECK_EQUAL(rawstor_volume_open_sync(context, url(late), NULL, &second), 0);
+    CHECK_EQUAL(rawstor_context_destroy(context), 0);
+    relay_end(between);
 }
 
 TEST(a_volume_can_be_opened_and_closed_many_times)

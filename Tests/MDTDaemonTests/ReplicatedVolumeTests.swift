@@ -126,6 +126,22 @@ import Wire
         #expect(try run.differences() == [])
     }
 
+    /// As `rawstor_resize` does when no OST has told the new size.
+    @Test func aWriterWhomNoOSTCanTellAsksTheServerHowLargeTheVolumeIs() throws {
+        let run = try VolumeRun(seed: 81)
+        let host = run.bench.universe.addHost("other")
+        let world = host.start("client")
+        let volume = try run.openVolume(in: world)
+        let (before, after) = (volume.object.bytes, volume.object.bytes * 2)
+        for ost in run.bench.osts { run.bench.universe.partition(ost.host, host) }
+        #expect(try run.bench.connect().resize("vm1", after).object.bytes == after)
+        #expect(volume.object.bytes == before)
+        let asked = try run.bench.run(world) { () throws(Failure) in try await volume.askSize(deadline: world.now + .seconds(1)) }
+        #expect(asked == after && volume.object.bytes == after)
+        for ost in run.bench.osts { run.bench.universe.healPartition(ost.host, host) }
+        try run.bench.run(world) { await volume.close() }
+    }
+
     @Test func anOSTThatIsCutOffCostsLessThanFiveSeconds() throws {
         let run = try VolumeRun(seed: 4)
         try run.open()

@@ -198,6 +198,33 @@ import Testing
         reactor.close()
     }
 
+    @Test func whatIsUnderWayEndsSoonInAReactorThatIsSevered() async throws {
+        var options = ReactorOptions()
+        options.callerDriven = true
+        let reactor = try Reactor(options)
+        let state = Moving(reactor)
+        let (left, right) = try state.pair()
+        let listener = try reactor.listen(on: .tcp(host: "127.0.0.1", port: 0))
+        let endpoint = reactor.endpoint(of: listener)
+        let began = reactor.now
+        reactor.perform {
+            state.receive(right)
+            _ = reactor.wake(at: began + .seconds(86_400), Ticket(state.id, 9))
+            reactor.connect(to: endpoint, deadline: began + .seconds(60), Ticket(state.id, 5))
+        }
+        reactor.sever()
+        reactor.perform { reactor.connect(to: endpoint, deadline: reactor.now + .seconds(60), Ticket(state.id, 6)) }
+        let limit = reactor.now + .seconds(10)
+        while state.sink.completions.count < 4, reactor.now < limit { reactor.process(wait: limit) }
+        #expect(state.sink.completions.filter { $0.token == 1 || $0.token == 9 }.map(\.result) == [0, 0])
+        #expect(state.sink.completions.filter { $0.token == 5 || $0.token == 6 }.map(\.result) == [-ECANCELED, -ECANCELED])
+        reactor.closeListener(listener)
+        reactor.close(left)
+        reactor.close(right)
+        reactor.detach(state.id)
+        reactor.close()
+    }
+
     @Test func postedWorkMakesTheDescriptorReadable() async throws {
         var options = ReactorOptions()
         options.callerDriven = true

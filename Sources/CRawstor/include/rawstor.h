@@ -54,7 +54,7 @@
  *     -ENOSPC        the store is full                   -EIO            the disk failed or a block is damaged; never wrong data
  *     -ETIMEDOUT     the deadline has passed             -ECONNREFUSED   the daemon could not be reached within the deadline
  *     -ECANCELED     the volume was closed, or the context destroyed, before the operation had ended
- *     -EBADF         the volume is closed                -EPROTO         the other side speaks another protocol, or nonsense
+ *     -EBADF         the volume or context is closing    -EPROTO         the other side speaks another protocol, or nonsense
  *     -EDEADLK       called from inside a callback       -EOPNOTSUPP     known but not supported
  *     -ENOMEM        out of memory                       -EACCES         not allowed
  *
@@ -119,8 +119,9 @@ int rawstor_context_options_parse(struct rawstor_context_options *options, const
 
 int rawstor_context_create(const struct rawstor_context_options *options, rawstor_context **context);
 
-/* Closes the volumes that are open (see rawstor_volume_close) and frees the context; other operations are called back with -ECANCELED.
- * Blocks for a few seconds at most. -EDEADLK inside a callback: then nothing has happened. NULL is allowed. */
+/* Closes the volumes that are open (see rawstor_volume_close) and frees the context; other operations are called back with -ECANCELED, and
+ * an open among them leaves nothing open. Callbacks can start nothing any more (-EBADF). Blocks for a few seconds at most. -EDEADLK inside
+ * a callback: then nothing has happened. NULL is allowed. */
 int rawstor_context_destroy(rawstor_context *context);
 
 /* A descriptor that becomes readable when rawstor_context_process() has something to do; for poll, select or epoll, level-triggered.
@@ -183,8 +184,8 @@ int rawstor_volume_options_parse(struct rawstor_volume_options *options, const c
 int rawstor_volume_open(rawstor_context *context, const char *url, const struct rawstor_volume_options *options,
                         rawstor_volume **volume, rawstor_callback callback, void *argument);
 
-/* Takes no more operations. Those under way end first, with their own results, or with -ECANCELED after five seconds; then comes the
- * callback. Does not flush. No other call on the volume is allowed from here on. `callback` may be NULL. */
+/* Takes no more operations. Those under way end first, with their own results, or with -ECANCELED after five seconds, and a resize at its
+ * own deadline; then comes the callback. Does not flush. No other call on the volume is allowed from here on. `callback` may be NULL. */
 int rawstor_volume_close(rawstor_volume *volume, rawstor_callback callback, void *argument);
 
 struct rawstor_volume_limits {
@@ -223,7 +224,8 @@ int rawstor_discard(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uin
 /* The range reads as zeros. */
 int rawstor_write_zeroes(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uint32_t flags, rawstor_callback callback,
                          void *argument);
-/* Durable. New space reads as zeros; what is cut off is lost. */
+/* Durable. New space reads as zeros; what is cut off is lost. Ends when rawstor_volume_size() tells the new size, or that of another resize
+ * that came after it. */
 int rawstor_resize(rawstor_volume *volume, uint64_t bytes, rawstor_callback callback, void *argument);
 
 /* ---- The catalogue: volumes by name ---- */
