@@ -252,6 +252,12 @@ int64_t rs_memory_available(void) {
     return group >= 0 && group < machine ? group : machine;
 }
 
+int rs_flush_output(void) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    return errno != 0 ? -errno : -EIO;
+}
+
 void rs_exit(int code) { exit(code); }
 
 int rs_file_write(const char *path, const void *bytes, size_t count) {

@@ -7,6 +7,9 @@ public protocol Catalogue: AnyObject {
     /// All objects in the order of their names.
     func list() async throws(Failure) -> [StatReply]
     func stat(_ name: String) async throws(Failure) -> StatReply
+    /// How many blocks of one copy are in use; 0 means that nothing was written. Unlike with `stat`, who must be asked for that and does
+    /// not answer is an error.
+    func usedBlocks(of name: String) async throws(Failure) -> UInt64
     /// Refused while the object is open.
     func remove(_ name: String) async throws(Failure)
     /// Who has it open hears of it.
@@ -17,5 +20,6 @@ public protocol Catalogue: AnyObject {
 }
 
 extension Catalogue {
+    public func usedBlocks(of name: String) async throws(Failure) -> UInt64 { try await stat(name).mappedBlocks }
     public func resize(_ name: String, bytes: UInt64) async throws(Failure) { try await resize(name, bytes: bytes, by: 0) }
 }

@@ -42,7 +42,15 @@ public final class MDTCatalogue: Catalogue {
     /// The number of blocks is that of one copy, as far as the OSTs answer.
     public func stat(_ name: String) async throws(Failure) -> StatReply {
         let (map, hasWriter) = try await map(named: name)
-        return StatReply(object: map.object, mappedBlocks: await mappedBlocks(of: map), hasWriter: hasWriter)
+        return StatReply(object: map.object, mappedBlocks: sum(await mappedBlocks(of: map), of: map), hasWriter: hasWriter)
+    }
+
+    /// Somebody who has everything must have answered for each placement: who does not answer has not said that there is nothing.
+    public func usedBlocks(of name: String) async throws(Failure) -> UInt64 {
+        let map = try await map(named: name).map
+        let answers = await mappedBlocks(of: map)
+        for placement in 0..<map.placementCount { try check(answers, of: map, placement) }
+        return sum(answers, of: map)
     }
 
     /// How many blocks are in use is not known here: 0.
@@ -165,24 +173,46 @@ public final class MDTCatalogue: Catalogue {
         _ = try await ask(header, OSTRemoveRequest(store: store).encoded)
     }
 
-    /// Of one copy: what its OSTs have of it, divided by the number of members. Those that are away are left out.
-    private func mappedBlocks(of map: VolumeMap) async -> UInt64 {
-        var blocks: UInt64 = 0
-        let name = "\(map.object.id)"
-        let deadline = min(deadline, Limits.connectDeadline)
-        await world.together(map.osts.count) { [world, cluster] index in
-            let ost = map.osts[index]
-            guard let text = ost.endpoints.first else { return }
+    /// What each of its OSTs has of it, in their order.
+    private func mappedBlocks(of map: VolumeMap) async -> [Result<UInt64, Failure>] {
+        var answers = [Result<UInt64, Failure>](repeating: .failure(Failure(.unreachable)), count: map.osts.count)
+        await world.together(map.osts.count) { [self] index in answers[index] = await mappedBlocks(of: map, on: map.osts[index]) }
+        return answers
+    }
+
+    /// By the first of its addresses under which the right disk is served.
+    private func mappedBlocks(of map: VolumeMap, on ost: OSTEntry) async -> Result<UInt64, Failure> {
+        var first: Failure?
+        for text in ost.endpoints {
             do throws(Failure) {
-                let expected = OSTCatalogue.ExpectedStore(ost.store)
+                let expected = OSTCatalogue.ExpectedStore(ost.store, mountCounter: ost.mountCounter)
                 let catalogue = OSTCatalogue(
-                    world, try Address("ost://" + text).endpoint, cluster: cluster, expecting: expected, deadline: deadline)
+                    world, try Address("ost://" + text).endpoint, cluster: cluster, expecting: expected,
+                    deadline: min(deadline, Limits.connectDeadline))
                 defer { catalogue.close() }
-                blocks += try await catalogue.stat(name).mappedBlocks
-            } catch {}
+                return .success(try await catalogue.stat("\(map.object.id)").mappedBlocks)
+            } catch { if first == nil { first = error } }
         }
+        return .failure(first ?? Failure(.unreachable, "nobody knows where it is served"))
+    }
+
+    private func check(_ answers: [Result<UInt64, Failure>], of map: VolumeMap, _ placement: Int) throws(Failure) {
+        var problem = Failure(.unavailable, "of a part of it no copy is up to date")
+        for member in 0..<map.membersPerPlacement where map[placement, member].state == .inSync {
+            let ost = map.ost(placement, member)
+            switch answers[map[placement, member].ost] {
+            case .success: return
+            case .failure(let failure):
+                problem = Failure(failure.status, "OST \(ost.endpoints.first ?? ""), store \(ost.store), does not tell: \(failure.detail)")
+            }
+        }
+        throw Failure(problem.status, "how much of '\(map.object.name)' is in use is not known: \(problem.detail)")
+    }
+
+    /// Of one copy, as far as is known.
+    private func sum(_ answers: [Result<UInt64, Failure>], of map: VolumeMap) -> UInt64 {
         let members = UInt64(map.membersPerPlacement)
-        return (blocks + members - 1) / members
+        return (answers.reduce(0) { if case .success(let blocks) = $1 { $0 + blocks } else { $0 } } + members - 1) / members
     }
 
     // Asking

@@ -33,8 +33,6 @@ public final class EtcdMetaStore: MetaStore, @unchecked Sendable {
     ) async throws(Failure) -> EtcdMetaStore {
         let store = try EtcdMetaStore(address, trust, world)
         do throws(Failure) {
-            // What a newer program has made is told from what is merely there.
-            if try await store.read(MetaFormat.key) != nil { try await MetaFormat.check(store, name: "\(address)") }
             try await MetaFormat.begin(store, name: "\(address)")
             world.log(.info, "catalogue made", [LogField("address", address)])
             return store

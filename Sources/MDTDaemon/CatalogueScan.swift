@@ -87,7 +87,9 @@ public final class CatalogueScan {
         let incarnation = plan(found).incarnation
         if !mutated(.rebuildsWithoutRaising) { try await raise(found, to: incarnation) }
         let again = await ask()
-        let last = plan(again.scans)
+        var last = plan(again.scans)
+        // What was raised is not raised once more.
+        last.incarnation = incarnation
         if let problem = (again.failures + last.refusals).first {
             throw Failure(.unavailable, "\(problem) (asked again after the incarnation was raised; nothing was written)")
         }

@@ -6,12 +6,18 @@ public enum MetaFormat {
     public static let version: UInt32 = 1
     public static let key: MetaKey = "format version"
 
-    /// Makes an empty store a catalogue of this version. `name` is what messages call the store.
+    /// Makes an empty store a catalogue of this version; one that was begun and has nothing in it yet counts as empty. `name` is what
+    /// messages call the store.
     public static func begin(_ store: any MetaStore, name: String) async throws(Failure) {
         let change = MetaChange.put(key, Array("\(version)".utf8))
         switch try await store.commit(MetaTransaction(if: [.absent(key)], [change])) {
         case .committed: return
-        case .conflict: throw Failure(.alreadyExists, "\(name) holds a catalogue already; open it, or remove it first")
+        case .conflict:
+            try await check(store, name: name)
+            let page = try await store.list("", after: nil, limit: 1)
+            guard page.entries.map(\.key) == [key], !page.hasMore else {
+                throw Failure(.alreadyExists, "\(name) holds a catalogue already; open it, or remove it first")
+            }
         }
     }
 

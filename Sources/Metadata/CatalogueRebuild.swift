@@ -52,7 +52,7 @@ public struct CatalogueRebuild: Sendable {
     static let mapStep: UInt64 = 1 << 32
 
     /// Of the catalogue to be; above all that any OST knows.
-    public private(set) var incarnation: UInt64 = 1
+    public var incarnation: UInt64 = 1
     /// In the order of their names.
     public private(set) var volumes: [VolumeRecord] = []
     public private(set) var osts: [OSTRecord] = []

@@ -57,7 +57,8 @@ extension ClusterCatalogue {
         }
     }
 
-    /// What an OST keeps, as a user knows it: also of volumes that are being made or removed.
+    /// What an OST keeps, as a user knows it: also of volumes that are being made. Not of those that are being removed: nobody wants that,
+    /// their records remember it, and it goes should the OST come back.
     private func held(by store: Identifier) async throws(Failure) -> [String] {
         var found: [String] = []
         var last: MetaKey?
@@ -65,7 +66,7 @@ extension ClusterCatalogue {
             let page = try await self.store.list(CatalogueKeys.volumes, after: last, limit: Limits.metaPageEntriesMax)
             for entry in page.entries {
                 let volume = try VolumeRecord(entry.value, of: entry.key)
-                guard volume.state == .removing ? volume.unremoved.contains(store) : volume.stores.contains(store) else { continue }
+                guard volume.state != .removing, volume.stores.contains(store) else { continue }
                 let last = volume.lastPlacements(on: store)
                 found.append("'\(volume.object.name)'" + (last > 0 ? " (the last copy in sync of \(last) placements)" : ""))
             }

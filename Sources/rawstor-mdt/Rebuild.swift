@@ -10,7 +10,9 @@ import SQLiteStore
 
 /// `rebuild`: asks the OSTs, says what comes of it, and with `--yes` makes it.
 func rebuild(_ command: ParsedCommand) throws(Failure) -> Int32 {
-    let path = command.positionals[0]
+    guard case .file(let path) = try Store(command) else {
+        throw Failure(.invalidArgument, "a catalogue is rebuilt into a file; name a path, not '\(command.positionals[0])'")
+    }
     guard let cluster = Identifier(text: command.value("cluster") ?? ""), cluster != .zero else {
         throw Failure(.invalidArgument, "'\(command.value("cluster") ?? "")' is no UUID; 'rawstor-ost info PATH' tells a store's cluster")
     }

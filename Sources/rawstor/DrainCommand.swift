@@ -46,6 +46,15 @@ private struct Drain {
     var placesBefore: Int { before.reduce(0) { $0 + $1.places } }
     var placesLeft: Int { left.reduce(0) { $0 + $1.places } }
 
+    /// Of what is left: each volume, with the reason where it has one of its own.
+    func failure(_ failures: [String: Failure]) -> Failure {
+        let reasons = left.map { volume in "'\(volume.name)'" + (failures[volume.name].map { " (\($0.detail))" } ?? "") }
+        return Failure(
+            left.lazy.compactMap { failures[$0.name]?.status }.first ?? .deadlineExceeded,
+            "\(placesLeft) members of \(left.count) volumes are still there: \(reasons.joined(separator: ", ")); members of a volume move "
+                + "while it is open for writing, or when this is asked again")
+    }
+
     func json(_ ost: OSTReport) -> JSON {
         .object([
             ("store", .string("\(ost.registration.store)")), ("drained", .bool(true)), ("empty", .bool(left.isEmpty)),
@@ -82,24 +91,22 @@ private func empty(
         defer { bar.end() }
         var drain = begun
         let end = reactor.now + wait
+        // Volumes that could not be opened, or moved. The others go on.
+        var failures: [String: Failure] = [:]
         while true {
             drain.left = try await held(catalogue, by: store)
             bar.update(left: drain.placesLeft)
             guard !drain.left.isEmpty else { return drain }
-            guard reactor.now < end else {
-                let names = drain.left.prefix(8).map { "'\($0.name)'" }.joined(separator: ", ")
-                throw Failure(
-                    .deadlineExceeded,
-                    "\(drain.placesLeft) members of \(drain.left.count) volumes are still there: \(names); it goes on while they are "
-                        + "open for writing")
+            guard reactor.now < end, drain.left.contains(where: { $0.hasWriter || failures[$0.name] == nil }) else {
+                throw drain.failure(failures)
             }
-            if let idle = drain.left.first(where: { !$0.hasWriter }) {
+            if let idle = drain.left.first(where: { !$0.hasWriter && failures[$0.name] == nil }) {
                 do throws(Failure) {
                     drain.copiedBytes += try await move(
                         idle.name, off: store, reactor, operations, address, end, bar, drain.placesLeft - idle.places)
                 } catch {
-                    // Somebody has opened it, and moves them.
-                    guard error.status == .busy || error.status == .fenced else { throw error }
+                    // Else somebody has opened it, and moves them.
+                    if error.status != .busy, error.status != .fenced { failures[idle.name] = error }
                 }
             }
             await operations.sleep(.milliseconds(500))
@@ -124,7 +131,9 @@ private func move(
         }
         result = .success(volume.resyncedBytes)
     } catch { result = .failure(error) }
-    return try await leave(volume, result)
+    // Whatever went wrong: other volumes are to follow, and this one would seem to have a writer meanwhile.
+    await volume.close()
+    return try result.get()
 }
 
 /// How many members have moved, on standard error: a bar that changes on a terminal, a line every few seconds elsewhere.

@@ -1,3 +1,4 @@
+import Arguments
 import Base
 import CSystem
 import Synchronization
@@ -62,13 +63,5 @@ final class FileThread {
                 rs_eventfd_clear(waker)
             }
         }
-    }
-}
-
-/// The system's words for a positive errno.
-func errorText(_ code: Int32) -> String {
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
-        guard let base = buffer.baseAddress, let text = rs_error_text(code, base, buffer.count) else { return "errno \(code)" }
-        return String(cString: text)
     }
 }

@@ -118,12 +118,18 @@ private final class ImportJob {
     }
 
     private func check(_ volume: Volume, _ catalogue: any Catalogue) async throws(Failure) {
-        let report = VolumeReport(address, try await catalogue.stat(name))
-        isFresh = report.usedBytes == 0
-        guard isFresh || invocation.command.has("force") else {
+        let isForced = invocation.command.has("force")
+        var usedBytes: UInt64?
+        do throws(Failure) { usedBytes = try await catalogue.usedBlocks(of: name) * UInt64(Block.bytes) } catch {
+            guard isForced else {
+                throw Failure(error.status, error.detail + "; with --force all of it is overwritten, whatever is there")
+            }
+        }
+        isFresh = usedBytes == 0
+        if let usedBytes, usedBytes > 0, !isForced {
             throw Failure(
                 .invalidArgument,
-                "'\(name)' holds \(ByteSize.text(report.usedBytes)) already, which would be lost; import into a new volume, or say --force")
+                "'\(name)' holds \(ByteSize.text(usedBytes)) already, which would be lost; import into a new volume, or say --force")
         }
         if let bytes = source.bytes, bytes > volume.object.bytes {
             throw Failure(

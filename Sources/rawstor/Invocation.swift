@@ -46,19 +46,6 @@ struct Invocation {
         return (address, name)
     }
 
-    /// What stands for an answer where there is none.
-    func json(_ error: Failure) -> JSON {
-        .object([
-            (
-                "error",
-                .object([
-                    ("status", .string(snakeCase("\(error.status)"))), ("exit_code", .integer(UInt64(ExitStatus.of(error.status)))),
-                    ("message", .string(error.detail)),
-                ])
-            )
-        ])
-    }
-
     func answer(_ document: JSON, _ text: String) {
         print(isJSON ? document.text + "\n" : text, terminator: "")
     }
@@ -92,9 +79,25 @@ func run(_ command: ParsedCommand) -> Int32 {
     } catch {
         syntax.complain(error.detail)
         let code = ExitStatus.of(error.status)
-        if invocation.isJSON { print(invocation.json(error).text) }
+        if invocation.isJSON { print(json(error).text) }
         return code
     }
+}
+
+/// A command line that is wrong, and asks for JSON as far as can be seen.
+func answer(misuse error: Failure) { if CommandLine.arguments.contains("--json") { print(json(error).text) } }
+
+/// What stands for an answer where there is none.
+func json(_ error: Failure) -> JSON {
+    .object([
+        (
+            "error",
+            .object([
+                ("status", .string(snakeCase("\(error.status)"))), ("exit_code", .integer(UInt64(ExitStatus.of(error.status)))),
+                ("message", .string(error.detail)),
+            ])
+        )
+    ])
 }
 
 private func snakeCase(_ text: String) -> String {

@@ -128,7 +128,7 @@ private func watchStatus(_ invocation: Invocation, _ address: Address) throws(Fa
                 text = invocation.isJSON ? status.json.text + "\n" : dateText(status.nowMilliseconds) + "\n" + status.text
             } catch {
                 let now = dateText(reactor.wallClockMilliseconds)
-                text = invocation.isJSON ? invocation.json(error).text + "\n" : "\(now)\nrawstor: \(error.detail)\n"
+                text = invocation.isJSON ? json(error).text + "\n" : "\(now)\nrawstor: \(error.detail)\n"
             }
             if isInPlace {
                 text =

@@ -6,4 +6,4 @@ import Reactor
 
 Limits.check()
 Reactor.ignoreBrokenPipes()
-syntax.runProgram(run)
+syntax.runProgram(run, misuse: answer(misuse:))

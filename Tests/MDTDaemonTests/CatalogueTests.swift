@@ -64,6 +64,27 @@ import Wire
         }
     }
 
+    /// Who does not answer has not said that there is nothing.
+    @Test func whatIsInUseIsKnownOrAnError() throws {
+        let bench = try MDTBench()
+        _ = try bench.create("vm1", bytes: 64 << 20, replicas: 2)
+        func used() throws -> UInt64 {
+            try bench.run { () throws(Failure) in
+                let catalogue = MDTCatalogue(bench.client, [MDTBench.address])
+                defer { catalogue.close() }
+                return try await catalogue.usedBlocks(of: "vm1")
+            }
+        }
+        #expect(try used() == 0)
+        bench.osts[0].kill()
+        #expect(try used() == 0, "another copy of each part answers")
+        bench.osts[1].kill()
+        #expect { try used() } throws: {
+            guard let failure = $0 as? Failure else { return false }
+            return failure.status == .unreachable && ["oss0:7710", "oss1:7710"].contains { failure.detail.contains("OST \($0), store ") }
+        }
+    }
+
     @Test func theNextServerIsAskedWhenOneIsAway() throws {
         let bench = try MDTBench(osts: 1)
         let nobody = Endpoint.tcp(host: "mds", port: 1)

@@ -265,10 +265,15 @@ import Testing
             var store = try await place.create()
             #expect(try await store.text(MetaFormat.key) == "1")
             await store.close()
+            // Nothing is in it yet: whoever makes it may have been broken off.
+            store = try await place.create()
+            try await store.put("key", "value")
+            await store.close()
             #expect(await failure { try await place.create() }?.status == .alreadyExists)
             store = try await place.open()
             try await store.put(MetaFormat.key, "2")
             await store.close()
+            #expect(await failure { try await place.create() }?.status == .wrongVersion)
             let newer = await failure { try await place.open() }
             #expect(newer?.status == .wrongVersion)
             #expect(newer?.detail.contains("format version 2, this program knows 1; use a newer one") == true)

@@ -40,6 +40,8 @@ void rs_raise_open_files_limit(void);
 int rs_close(int descriptor);
 /* Writes everything, or as far as that is possible: then a negative errno. */
 int rs_write_all(int descriptor, const void *bytes, size_t count);
+/* Writes what was printed to standard output; a negative errno if that, or any of it before, failed. */
+int rs_flush_output(void);
 int rs_eventfd(void);
 void rs_eventfd_signal(int descriptor);
 void rs_eventfd_clear(int descriptor);
