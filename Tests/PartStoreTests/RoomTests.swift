@@ -130,7 +130,7 @@ import Testing
         bench.format()
         let last = fillDoubts(bench)
         func rewrite(_ number: UInt64, mark: UInt64 = 0) -> WriteTarget {
-            zeroes(bench, Version(generation: 1, sequence: last + number), block: 128 * UInt32(number), mark: mark)
+            zeroes(bench, Version(generation: 1, sequence: last + number), block: 128 * UInt32(number % 8), mark: mark)
         }
         var number: UInt64 = 1
         // All of their room, and what one object must leave to others.
