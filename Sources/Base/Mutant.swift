@@ -114,6 +114,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case movesFromBase
     /// The old place of a member that moves is given up when its fill begins.
     case movesBeforeFilled
+    /// An OST that was away while the volume was cut and grown again is told the last size only.
+    case forgetsMissedCuts
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

@@ -59,6 +59,13 @@ public struct ObjectRecord: Hashable, Sendable {
                 "a size is a multiple of \(Block.sectorBytes) from \(Block.sectorBytes) to \(Limits.volumeBytesMax), not \(bytes)")
         }
     }
+
+    /// A block is kept or cut off as a whole: what a cut left of one would show again when the volume grows.
+    public static func check(cutTo bytes: UInt64, from size: UInt64) throws(Failure) {
+        guard bytes >= size || bytes % UInt64(Block.bytes) == 0 else {
+            throw Failure(.invalidArgument, "a volume is made smaller to a multiple of \(Block.bytes) bytes, and \(bytes) is none")
+        }
+    }
 }
 
 /// How an object is cut into chunks and what its members hold. Fixed at creation.

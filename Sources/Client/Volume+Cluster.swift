@@ -19,11 +19,29 @@ extension Volume {
     private static let successorWait = Interval.seconds(5)
     private static let rewritesAtOnce = VolumeEngine.repairsMax
 
+    private static let attemptsMax = 3
+
     static func openInCluster(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }
         let deadline = world.now + options.deadline
+        var attempts = 1
+        while true {
+            do throws(Failure) {
+                return try await open(world, address, name, options, deadline)
+            } catch {
+                // Somebody else has changed the volume meanwhile, such as its size. An old copy of the catalogue stays one, however.
+                let hasChanged = error.status == .staleMap || error.status == .outOfRange
+                guard hasChanged, attempts < attemptsMax, world.now < deadline else { throw error }
+                attempts += 1
+            }
+        }
+    }
+
+    private static func open(
+        _ world: any World, _ address: Address, _ name: String, _ options: OpenOptions, _ deadline: Instant
+    ) async throws(Failure) -> Volume {
         let mdt = MDTSession(world, address.endpoints, cluster: options.cluster, client: options.client)
         let map: VolumeMap
         let isUnsettled: Bool

@@ -105,7 +105,9 @@ public final class Volume: CompletionSink {
         self.address = address
         self.options = options
         self.object = object
-        engine = VolumeEngine(isWritable: options.write, slots: options.slots, table: table)
+        // An OST of several may have another size than the volume, while that grows.
+        engine = VolumeEngine(
+            isWritable: options.write, slots: options.slots, table: table, bytes: table.number == 0 ? 0 : object.bytes)
         operations = Operations(world)
         sink = world.attach(self)
     }

@@ -8,6 +8,7 @@ import VolumeEngine
 final class ClientProcess {
     private struct Pending {
         var kind: Operation.Kind
+        var endSector: Int
         var write: UInt32 = 0
         var flushing: History.Flushing?
         var memory: Memory?
@@ -174,7 +175,7 @@ final class ClientProcess {
     }
 
     private func range(_ volume: Volume) -> (first: Int, sectors: Int) {
-        let all = Int(volume.object.bytes) / Block.sectorBytes
+        let all = Int(min(volume.object.bytes, run.usableBytes)) / Block.sectorBytes
         var random = run.universe.choices.split()
         let area = max(1, all / Int(random.coin() ? run.options.hotSpot : 1))
         var sectors = 1 + random.below(max(1, run.options.operationBytesMax / Block.sectorBytes))
@@ -196,17 +197,21 @@ final class ClientProcess {
         return Interval(nanoseconds: run.universe.choices.between(options.deadlineMin.nanoseconds, options.deadlineMax.nanoseconds))
     }
 
-    private func begin(_ kind: Operation.Kind, memory: Memory?, write: UInt32 = 0) -> UInt {
+    /// Whether something is under way at this sector or behind it.
+    func uses(from sector: Int) -> Bool { world.isAlive && pending.values.contains { $0.endSector > sector } }
+
+    private func begin(_ kind: Operation.Kind, until end: Int = 0, memory: Memory?, write: UInt32 = 0) -> UInt {
         nextTag += 1
         pending[nextTag] = Pending(
-            kind: kind, write: write, memory: memory, began: world.now, deadline: deadline(), isLate: world.now >= run.healedAt)
+            kind: kind, endSector: end, write: write, memory: memory, began: world.now, deadline: deadline(),
+            isLate: world.now >= run.healedAt)
         return nextTag
     }
 
     func read(_ volume: Volume, _ first: Int, _ sectors: Int) {
         let memory = Memory(bytes: sectors * Block.sectorBytes)
         cut(memory)
-        let tag = begin(.read, memory: memory)
+        let tag = begin(.read, until: first + sectors, memory: memory)
         history.beginRead(tag | UInt(number) << 32, client: number, firstSector: first, sectors: sectors)
         submit(volume, tag, first, sectors, false)
     }
@@ -216,14 +221,15 @@ final class ClientProcess {
         let write = history.beginWrite(client: number, firstSector: first, sectors: sectors, isZero: false, isDurable: isDurable)
         SectorPattern.fill(memory.base, firstSector: first, sectors: sectors, write: write)
         cut(memory)
-        submit(volume, begin(.write, memory: memory, write: write), first, sectors, isDurable)
+        submit(volume, begin(.write, until: first + sectors, memory: memory, write: write), first, sectors, isDurable)
     }
 
     private func zero(_ volume: Volume, _ first: Int, _ sectors: Int, _ isDurable: Bool) {
         let isDiscard = run.universe.choices.coin()
         let isDurable = isDurable && !isDiscard
         let write = history.beginWrite(client: number, firstSector: first, sectors: sectors, isZero: true, isDurable: isDurable)
-        submit(volume, begin(isDiscard ? .discard : .writeZeroes, memory: nil, write: write), first, sectors, isDurable)
+        let tag = begin(isDiscard ? .discard : .writeZeroes, until: first + sectors, memory: nil, write: write)
+        submit(volume, tag, first, sectors, isDurable)
     }
 
     func flush(_ volume: Volume) {

@@ -34,6 +34,8 @@ public class ClusterRun {
     }
     /// Since when nothing can go wrong any more.
     var healedAt = Instant.zero
+    /// Clients keep to the beginning of the volume: what lies behind may be cut off.
+    var usableBytes = UInt64.max
     private var operationsBegun = 0
     var workBegan = Instant.zero
 

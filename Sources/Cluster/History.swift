@@ -153,6 +153,14 @@ final class History {
         return number
     }
 
+    /// What lies behind becomes zero for good, and nobody uses it before that has ended. No client does it.
+    func beginCut(from sector: Int) -> UInt32 {
+        beginWrite(client: writer, firstSector: sector, sectors: floor.count - sector, isZero: true, isDurable: true)
+    }
+
+    /// From here on everything that was written has been acknowledged, or is known not to have happened.
+    var unsettledEnd: Int { 1 + (possible.indices.last { possible[$0].last != floor[$0] } ?? -1) }
+
     /// It was refused at once: it has never been.
     func withdraw(_ number: UInt32) {
         let write = writes[Int(number)]

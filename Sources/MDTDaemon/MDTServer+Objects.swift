@@ -153,7 +153,9 @@ extension MDTServer {
         let cuts = Dictionary(uniqueKeysWithValues: volume.unresized.map { ($0.store, $0.cut) })
         let map = try await map(of: volume)
         let (done, failures) = await callAll(stores, for: volume.id, deadline) { store, ost throws(Failure) in
-            if let cut = cuts[store], cut < bytes, try await ost.stat(name).object.bytes > cut { try await ost.resize(name, bytes: cut) }
+            if let cut = cuts[store], cut < bytes, !mutated(.forgetsMissedCuts), try await ost.stat(name).object.bytes > cut {
+                try await ost.resize(name, bytes: cut)
+            }
             try await ost.resize(name, bytes: bytes, of: map)
         }
         if !done.isEmpty { volume = try await catalogue.resized(volume.id, done, number: volume.resizes) }

@@ -420,6 +420,7 @@ public struct VolumeRecord: CatalogueValue {
         try checkUsable()
         if generation != 0 { try check(generation: generation) }
         try VolumeRecord.check(bytes: bytes, layout: object.layout)
+        try ObjectRecord.check(cutTo: bytes, from: object.bytes)
         if bytes == object.bytes, bytes == objectBytes { return false }
         setObjectBytes(bytes)
         object.bytes = min(object.bytes, bytes)

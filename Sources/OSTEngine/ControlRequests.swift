@@ -122,6 +122,8 @@ extension OSTEngine {
         let record = store.record(of: object)
         if objects[object]?.isChanging == true { return waitForChange(slot, object, .resize(message)) }
         try ObjectRecord.check(bytes: header.argument)
+        // Of a volume of a cluster this may be what it never was for its users.
+        if record.map == 0 { try ObjectRecord.check(cutTo: header.argument, from: record.bytes) }
         guard header.argument / record.layout.chunkBytes < UInt64(UInt32.max) else {
             throw Failure(.invalidArgument, "\(header.argument) bytes are too many chunks of \(record.layout.chunkBytes)")
         }

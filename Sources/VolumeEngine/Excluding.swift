@@ -152,7 +152,8 @@ extension VolumeEngine {
 
     /// What the MDT says now: after an exclusion that was asked for, or when a peer knew of a newer map.
     public mutating func mapChanged(_ new: MemberTable, bytes: UInt64? = nil) {
-        if let bytes, objectBytes > 0 { changeSize(bytes) }
+        // An older one comes late.
+        if let bytes, new.number >= mapNumber { changeSize(bytes) }
         invariant(
             new.placementCount == table.placementCount, "a map of \(new.placementCount) placements, before of \(table.placementCount)")
         while peers.count < new.peerCount { peers.append(now: now) }

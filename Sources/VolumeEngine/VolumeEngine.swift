@@ -77,8 +77,10 @@ public struct VolumeEngine: ~Copyable {
     private let slotsForRepair: Int
     public static let repairsMax = 32
 
-    public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax, table: MemberTable = .single) {
+    /// `bytes`: as the map has them; 0 where there is none, and the first session says.
+    public init(isWritable: Bool, slots: Int = Limits.operationsPerVolumeMax, table: MemberTable = .single, bytes: UInt64 = 0) {
         self.isWritable = isWritable
+        objectBytes = bytes
         self.table = table
         rows = MemberRows(table)
         mapNumber = table.number

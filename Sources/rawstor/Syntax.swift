@@ -62,7 +62,7 @@ private let resizeVerb = CommandSyntax.Verb(
     positionals: [volumeURL],
     options: [
         .value("size", "SIZE", "The new size: a multiple of 512 bytes, as 512M, 20G or 1T.", isRequired: true),
-        .flag("shrink", "Allows a smaller size; everything behind the new end is lost."),
+        .flag("shrink", "Allows a smaller size, a multiple of 4096 bytes; everything behind the new end is lost."),
         timeout, json,
     ],
     examples: [

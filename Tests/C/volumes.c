@@ -199,6 +199,8 @@ TEST(a_resize_shows_at_once_and_others_hear_of_it)
     CHECK_EQUAL(rawstor_resize_sync(volume, MIB), 0);
     CHECK_EQUAL(rawstor_read_sync(volume, buffer, sizeof buffer, 2 * MIB - 4096), -EINVAL);
     CHECK_EQUAL(rawstor_resize_sync(volume, 1000), -EINVAL);
+    CHECK_EQUAL(rawstor_resize_sync(volume, MIB - 512), -EINVAL);
+    CHECK_EQUAL(rawstor_resize_sync(volume, MIB + 512), 0);
     CHECK_EQUAL(rawstor_resize_sync(volume, 0), -EINVAL);
     CHECK_EQUAL(rawstor_context_destroy(one), 0);
     CHECK_EQUAL(rawstor_context_destroy(two), 0);

@@ -142,6 +142,27 @@ import Wire
         try run.bench.run(world) { await volume.close() }
     }
 
+    /// Between the answer of the metadata server and those of the OSTs, which have heard of a newer map then.
+    @Test func anOpenThatAResizeComesBetweenKnowsTheNewSize() throws {
+        let run = try VolumeRun(seed: 82)
+        let universe = run.bench.universe
+        let (host, tool) = (universe.addHost("other"), universe.addHost("tool").start("tool"))
+        for ost in run.bench.osts { universe.partition(ost.host, host) }
+        let bytes = UInt64(VolumeRun.blocks * Block.bytes) * 2
+        universe.after(.milliseconds(500)) {
+            tool.spawn {
+                let catalogue = MDTCatalogue(tool, [MDTBench.address])
+                defer { catalogue.close() }
+                do { try await catalogue.resize("vm1", bytes: bytes) } catch { Issue.record(error) }
+                for ost in run.bench.osts { universe.healPartition(ost.host, host) }
+            }
+        }
+        let world = host.start("client")
+        let volume = try run.openVolume(in: world)
+        #expect(volume.object.bytes == bytes)
+        try run.bench.run(world) { await volume.close() }
+    }
+
     @Test func anOSTThatIsCutOffCostsLessThanFiveSeconds() throws {
         let run = try VolumeRun(seed: 4)
         try run.open()

@@ -164,6 +164,8 @@ import Wire
         #expect(try bench.objects().allSatisfy { $0[0].bytes == 96 << 20 })
         #expect(try peer.resize("vm1", 32 << 20).object.bytes == 32 << 20)
         #expect(try bench.objects().allSatisfy { $0[0].bytes == 32 << 20 })
+        #expect(try peer.resize("vm1", 64 << 20 - 512).object.bytes == 64 << 20 - 512)
+        #expect(failure { try peer.resize("vm1", 32 << 20 - 512) }?.detail.contains("smaller to a multiple of 4096 bytes") == true)
         #expect(failure { try peer.resize("vm1", 100) }?.status == .invalidArgument)
         #expect(failure { try peer.resize("vm2", 1 << 20) }?.status == .notFound)
     }

@@ -224,8 +224,8 @@ int rawstor_discard(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uin
 /* The range reads as zeros. */
 int rawstor_write_zeroes(rawstor_volume *volume, uint64_t offset, uint64_t bytes, uint32_t flags, rawstor_callback callback,
                          void *argument);
-/* Durable. New space reads as zeros; what is cut off is lost. Ends when rawstor_volume_size() tells the new size, or that of another resize
- * that came after it. */
+/* Durable. New space reads as zeros; what is cut off is lost. A smaller size is a multiple of 4096 bytes (-EINVAL). Ends when
+ * rawstor_volume_size() tells the new size, or that of another resize that came after it. */
 int rawstor_resize(rawstor_volume *volume, uint64_t bytes, rawstor_callback callback, void *argument);
 
 /* ---- The catalogue: volumes by name ---- */

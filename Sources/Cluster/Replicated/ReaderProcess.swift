@@ -57,7 +57,7 @@ final class ReaderProcess {
                 reads += 1
             } catch {
                 let isExpected =
-                    [.deadlineExceeded, .overloaded, .closed, .diskFailed, .unreachable, .staleMap].contains(error.status)
+                    [.deadlineExceeded, .overloaded, .closed, .diskFailed, .unreachable, .staleMap, .outOfRange].contains(error.status)
                     || (error.status == .damaged && run.damages > 0) || run.universe.counts[.corruption] > 0
                 if !isExpected { run.report("a reader's read ends with \(error.status): \(error.detail)") }
             }

@@ -13,6 +13,8 @@ public struct ReplicatedPlan: Sendable {
         case drain
         /// A machine comes back with an earlier copy of its disk.
         case oldDisk
+        /// Somebody makes the volume smaller, or larger again.
+        case resize
     }
 
     public var osts = 3

@@ -7,7 +7,7 @@ extension ReplicatedPlan {
         .skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .ignoresFences,
         .marksWhatSomeHave, .marksUnflushed, .marksUnflushedRewrites, .readsOverlapWrites, .readsUnheard, .readerReadsFilling,
         .trustsMemberThatLostPower, .countsAllThatLostPower, .hidesPowerLoss, .forgetsDoubtAfterPowerLoss, .movesFromBase,
-        .movesBeforeFilled,
+        .movesBeforeFilled, .forgetsMissedCuts,
     ]
 
     public mutating func provoke(_ mutant: Mutant, _ options: inout ClusterOptions) {
@@ -89,6 +89,12 @@ extension ReplicatedPlan {
         case .excludesWithoutBase:
             replicas = 2
             happenings = [.kill, .stop]
+        // Resizing
+        case .forgetsMissedCuts:
+            happenings = [.kill, .resize, .resize, .resize]
+            longOutage = 1
+            outageMax = .seconds(8)
+            options.eventPause = .milliseconds(400)
         case _: unreachable("\(mutant) is in one OST alone, in what comes after a lost catalogue, or has a scene of its own")
         }
     }

@@ -17,6 +17,7 @@ extension ReplicatedRun {
         healedAt = universe.now
         if !hasProblems { endRequests() }
         if !hasProblems { becomeWriter() }
+        if !hasProblems { learnSize() }
         if !hasProblems { readBack() }
         if !hasProblems { becomeHealthy() }
         if !hasProblems { compare() }
@@ -39,8 +40,14 @@ extension ReplicatedRun {
     private func endRequests() {
         for client in clients { client.stopWorking() }
         reader?.stopWorking()
-        wait("operations have not ended") { clients.contains { $0.world.isAlive && !$0.isIdle } || reader?.isDone == false }
+        wait("operations have not ended") {
+            clients.contains { $0.world.isAlive && !$0.isIdle } || reader?.isDone == false || resizer != nil
+        }
         if let text = reader?.leftovers { report(text) }
+    }
+
+    private func learnSize() {
+        wait("the writer does not learn the size") { owner?.volume?.object.bytes != volume()?.object.bytes }
     }
 
     private func becomeHealthy() {
@@ -52,7 +59,7 @@ extension ReplicatedRun {
     private func isHealthy(_ volume: VolumeRecord) -> Bool {
         let there = Set(machines.compactMap(\.store))
         let leaving = Set(machines.indices.filter { isDrained(machines[$0]) }.compactMap { machines[$0].store })
-        return volume.moves.isEmpty && volume.entries.allSatisfy { $0.state == .inSync }
+        return volume.moves.isEmpty && volume.unresized.isEmpty && volume.entries.allSatisfy { $0.state == .inSync }
             && volume.stores.allSatisfy { there.contains($0) && !leaving.contains($0) }
             && !volume.strays.contains { there.contains($0.store) }
     }
@@ -99,6 +106,7 @@ extension ReplicatedRun {
         universe.run(for: .milliseconds(200))
         bringBack()
         if !hasProblems { becomeWriter() }
+        if !hasProblems { learnSize() }
         if !hasProblems { readBack() }
         if !hasProblems { becomeHealthy() }
         if !hasProblems { compare() }

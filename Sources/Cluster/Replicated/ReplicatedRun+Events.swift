@@ -1,4 +1,5 @@
 import Base
+import Client
 import Environment
 import Simulation
 
@@ -71,6 +72,7 @@ extension ReplicatedRun {
         case .drain: drain(universe.choices.below(machines.count))
         case .cut: cut(universe.choices.below(plan.serverCuts) == 0 ? mds : machine.host, client)
         case .split: split(machine)
+        case .resize: resize()
         }
     }
 
@@ -188,6 +190,48 @@ extension ReplicatedRun {
         note("the metadata server is killed")
         mdt.kill()
         universe.after(outage()) { [unowned self] in if !isEnding { startMDT() } }
+    }
+
+    // The size
+
+    /// By somebody else than the writer. What is cut off nobody uses any more by then, and what comes anew nobody uses before it is there.
+    private func resize() {
+        guard resizer == nil else { return }
+        let before = usableBytes
+        let (lowest, highest) = (max(1, history.unsettledEnd), Int(options.volumeBytesMax) / Block.sectorBytes)
+        // In whole blocks.
+        let sectors = min(roundUp(lowest + universe.choices.below(highest - lowest + 1), to: Block.bytes / Block.sectorBytes), highest)
+        let bytes = UInt64(sectors * Block.sectorBytes)
+        let world = toolHost.start("tool")
+        resizer = world
+        usableBytes = min(usableBytes, bytes)
+        let end = universe.now + .seconds(2)
+        world.spawn { [unowned self] in
+            let operations = Operations(world)
+            let catalogue = MDTCatalogue(world, [MDTProcess.endpoint])
+            while clients.contains(where: { $0.uses(from: sectors) }), universe.now < end { await operations.sleep(.milliseconds(5)) }
+            if clients.contains(where: { $0.uses(from: sectors) }) || history.unsettledEnd > sectors {
+                usableBytes = before
+            } else {
+                note("the volume is to have \(bytes) bytes")
+                let cut = history.beginCut(from: sectors)
+                do throws(Failure) {
+                    try await catalogue.resize("volume", bytes: bytes)
+                    usableBytes = bytes
+                    history.endWrite(cut, acknowledged: true)
+                    note("the volume has \(bytes) bytes")
+                } catch {
+                    history.endWrite(cut, acknowledged: false)
+                    note("it may have: \(error.detail)")
+                    let isExpected = [.unreachable, .deadlineExceeded, .busy, .closed, .noSpace, .diskFailed].contains(error.status)
+                    if !isExpected, universe.counts[.corruption] == 0 { report("a resize ends with \(error.status): \(error.detail)") }
+                }
+            }
+            catalogue.close()
+            operations.close()
+            world.exit()
+            resizer = nil
+        }
     }
 
     // The network

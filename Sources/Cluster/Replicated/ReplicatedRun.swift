@@ -44,6 +44,9 @@ public final class ReplicatedRun: ClusterRun {
     private var servers: [MDTProcess] = []
     let auditHost: SimHost
     private let readerHost: SimHost
+    let toolHost: SimHost
+    /// Who changes the size, while he does.
+    var resizer: SimWorld?
     private(set) var reader: ReaderProcess?
     private var volumeID: Identifier?
     private var revision = MetaRevision.none
@@ -72,6 +75,7 @@ public final class ReplicatedRun: ClusterRun {
         }
         auditHost = universe.addHost("audit")
         readerHost = universe.addHost("reader")
+        toolHost = universe.addHost("tool")
         super.init(universe, drawn, Address(cluster: [MDTProcess.endpoint], name: "volume"))
         for machine in machines { setFaults(of: machine) }
         history.writersMayLinger = true

@@ -79,7 +79,7 @@ final class Keeper {
             case 3, 4: try await resize(catalogue)
             case 5, 6, 7: _ = try await catalogue.create(Keeper.other, bytes: 2 << 20, layout: Layout())
             case 8, 9: try await catalogue.remove(Keeper.other)
-            case 10: try await catalogue.resize(Keeper.other, bytes: 512 * run.universe.choices.between(1, 4096))
+            case 10: try await catalogue.resize(Keeper.other, bytes: UInt64(Block.bytes) * run.universe.choices.between(1, 512))
             case _: try await useOther()
             }
         } catch { check(error) }
