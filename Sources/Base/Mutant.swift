@@ -114,6 +114,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case movesFromBase
     /// The old place of a member that moves is given up when its fill begins.
     case movesBeforeFilled
+    /// A member that is excluded after another one has lost power for good has all that was acknowledged, and nothing more than that.
+    case excludesAboveLoss
     /// An OST that was away while the volume was cut and grown again is told the last size only.
     case forgetsMissedCuts
 

@@ -154,7 +154,7 @@ extension MDTServer {
             .warning, "members excluded",
             [
                 LogField("volume", volume.object.name), LogField("map", volume.object.map), LogField("generation", request.generation),
-                LogField("stores", request.stores.map(\.description).joined(separator: " ")),
+                LogField("base", request.base), LogField("stores", request.stores.map(\.description).joined(separator: " ")),
             ])
         return try await map(of: volume)
     }

@@ -212,7 +212,7 @@ extension VolumeEngine {
             peers.at(peer).pointee.isLacking = tableNext != nil
         }
         powerLost()
-        peers.at(peer).pointee.durability.settleLoss()
+        settleLoss(of: peer)
     }
 
     private func hasMemberInSync(_ peer: Int) -> Bool { table.members.contains { $0.peer == peer && $0.state == .inSync } }

@@ -137,6 +137,12 @@ extension VolumeEngine {
             peers.at(other).pointee.durability.settleLoss()
         }
         powerLost()
+        settleLoss(of: peer)
+    }
+
+    /// What it has lost nobody will bring back. Whoever is excluded from now on may have some of that, below the mark.
+    mutating func settleLoss(of peer: Int) {
+        if !mutated(.excludesAboveLoss) { lossFloor = min(lossFloor, peers.at(peer).pointee.durability.durable) }
         peers.at(peer).pointee.durability.settleLoss()
     }
 
@@ -224,6 +230,9 @@ extension VolumeEngine {
             state.pointee.isWanted = false
             if state.pointee.phase == .detached { forget(peer) } else { reset(peer, .excluded) }
         }
+        // A fill has compared whatever somebody had more.
+        let areEqual = table.members.allSatisfy { $0.state == .inSync } && (0..<peers.count).allSatisfy { !peers.at($0).pointee.isTainted }
+        if areEqual { lossFloor = .max }
         exclusionCheckAt = now
         effects.append(.notice(.membersChanged))
         advanceMark()

@@ -270,7 +270,7 @@ extension VolumeEngine {
         if rows.width == 1 || status == .overloaded { operations.at(operation).pointee.setback = status }
     }
 
-    private mutating func wantMap() {
+    mutating func wantMap() {
         if isMapWanted { return }
         isMapWanted = true
         effects.append(.mapWanted)

@@ -14,8 +14,10 @@ extension VolumeEngine {
         guard isWritable else { return .readOnly }
         guard operation.bytes > 0, operation.bytes % bytes == 0, operation.offset % bytes == 0 else { return .invalidArgument }
         let (end, overflow) = operation.offset.addingReportingOverflow(operation.bytes)
-        return overflow || end > Block.count(covering: objectBytes) * bytes ? .outOfRange : nil
+        return overflow || end > sizeInBlocks * bytes ? .outOfRange : nil
     }
+
+    private var sizeInBlocks: UInt64 { Block.count(covering: objectBytes) }
 
     /// The operation has ended for its user, and left blocks that may differ.
     mutating func beginRewrite(_ index: Int) {
@@ -56,6 +58,13 @@ extension VolumeEngine {
     mutating func issueRewrite(_ index: Int) -> Bool {
         let slot = operations.at(index)
         let block = slot.pointee.cursorBlock
+        if block >= sizeInBlocks {
+            // The volume was cut meanwhile: behind its end there is nothing to make equal.
+            ready.remove(index)
+            slot.pointee.cursorBlock = slot.pointee.endBlock
+            rewriteOn(index)
+            return true
+        }
         let members = rows.range(ofChunk: block >> chunkShift)
         guard block < slot.pointee.rewriteEnd || slot.pointee.isLost else { return issueRewriteRead(index, members) }
         guard roomForWrite(members) > 0 else { return false }
@@ -107,7 +116,7 @@ extension VolumeEngine {
         }
         let chunkEnd = (block >> chunkShift + 1) << chunkShift
         let most = slot.pointee.readsSingly ? 1 : VolumeEngine.rewriteBlocksMax
-        let end = min(block + most, chunkEnd, slot.pointee.endBlock)
+        let end = min(block + most, chunkEnd, slot.pointee.endBlock, sizeInBlocks)
         parts.at(part).pointee.block = block
         parts.at(part).pointee.blockCount = Int(end - block)
         parts.at(part).pointee.tried = slot.pointee.avoided
@@ -205,6 +214,8 @@ extension VolumeEngine {
             return end(index)
         }
         if slot.pointee.isInternal, !hasHeldParts(index) { return end(index) }
+        // A member has been cut, and that was not heard of here yet.
+        if status == .outOfRange { wantMap() }
         slot.pointee.avoided = 0
         slot.pointee.rewriteFirst = slot.pointee.cursorBlock
         slot.pointee.rewriteEnd = slot.pointee.cursorBlock

@@ -22,7 +22,9 @@ public struct VolumeEngine: ~Copyable {
     public internal(set) var objectBytes: UInt64 = 0
     public internal(set) var generation: UInt64 = 0
     /// Everything up to this has ended on all members that count, and is on their stable media.
-    public var completed: Version { Version(generation: generation, sequence: order.mark) }
+    public var completed: Version { Version(generation: generation, sequence: min(order.mark, lossFloor)) }
+    /// Above this some member that counts has lost what it had acknowledged. The mark says nothing of that: there is nobody to wait for.
+    var lossFloor = UInt64.max
     public internal(set) var marks = VolumeMarks()
     /// How a peer broke the protocol last, for the log.
     public internal(set) var lastFault = ""

@@ -83,6 +83,7 @@ final class ReplicaRig {
     var isSettled: Bool { engine.isSettled }
     var isDegraded: Bool { engine.isDegraded }
     var mark: UInt64 { engine.mark }
+    var completed: UInt64 { engine.completed.sequence }
     var last: UInt64 { engine.order.last }
     func isAttached(_ peer: Int) -> Bool { engine.peers.at(peer).pointee.phase != .detached }
     func wantsConnection(_ peer: Int) -> Bool { engine.wantsConnection(peer) }
@@ -147,6 +148,17 @@ final class ReplicaRig {
             number: table.number + 1, peerCount: table.peerCount, membersPerPlacement: table.membersPerPlacement,
             floor: floor ?? table.floor, floorPatience: patience ?? table.floorPatience, members: members)
         engine.mapChanged(table)
+        after()
+    }
+
+    /// The volume is smaller from now on, everywhere.
+    func cut(toBlock end: UInt64) {
+        for ost in osts {
+            ost.blocks = ost.blocks.filter { $0.key < end }
+            ost.versions = ost.versions.filter { $0.key < end }
+        }
+        table.number += 1
+        engine.mapChanged(table, bytes: end * UInt64(Block.bytes))
         after()
     }
 

@@ -163,6 +163,24 @@ import Wire
         #expect(rig.osts[1].seen.filter { $0.opcode == .write }.map { $0.flags.contains(.rewrite) } == [false, false, true])
     }
 
+    /// One member has taken a write before it was cut, the other one had been cut by then.
+    @Test func whatACutTakesAwayIsNotMadeEqual() throws {
+        let rig = ReplicaRig(peers: 2)
+        rig.osts[1].refusals[.write] = [Status](repeating: .outOfRange, count: 8)
+        let write = rig.submit(.write, UInt64(9 * block), 2 * block, value: 6)
+        try rig.run()
+        for _ in 0..<3 {
+            rig.tick(after: VolumeEngine.stallDelay)
+            try rig.run()
+        }
+        #expect(rig.completions[write.tag] == .outOfRange && rig.activeCount == 1 && rig.isMapWanted)
+        rig.osts[1].refusals[.write] = []
+        rig.cut(toBlock: 10)
+        rig.tick(after: VolumeEngine.stallDelay)
+        try rig.run()
+        #expect(rig.activeCount == 0 && rig.differences() == [] && rig.osts[1].versions[9] != nil && rig.osts[1].versions[10] == nil)
+    }
+
     @Test func aBufferThatChangedInFlightReachesAllMembersAlike() throws {
         let rig = ReplicaRig(peers: 2)
         rig.osts[1].refusals[.write] = [.checksumMismatch]
