@@ -197,8 +197,10 @@ final class ClientProcess {
         return Interval(nanoseconds: run.universe.choices.between(options.deadlineMin.nanoseconds, options.deadlineMax.nanoseconds))
     }
 
-    /// Whether something is under way at this sector or behind it.
-    func uses(from sector: Int) -> Bool { world.isAlive && pending.values.contains { $0.endSector > sector } }
+    /// Whether something is under way at this sector or behind it, or a read is.
+    func uses(from sector: Int, onlyReads: Bool = false) -> Bool {
+        world.isAlive && pending.values.contains { $0.endSector > sector && (!onlyReads || $0.kind == .read) }
+    }
 
     private func begin(_ kind: Operation.Kind, until end: Int = 0, memory: Memory?, write: UInt32 = 0) -> UInt {
         nextTag += 1

@@ -165,7 +165,8 @@ public class ClusterRun {
         case .fenced: isFine = owner !== client || clients.count > 1
         case .checksumMismatch, .malformed: isFine = universe.counts[.corruption] > 0
         case .powerLost: isFine = kind == .flush && history.losses > 0
-        case .damaged, .diskFailed, .noSpace, .unavailable: isFine = isExpected(status, of: kind, client: client, isLate: isLate)
+        case .damaged, .diskFailed, .noSpace, .unavailable, .outOfRange:
+            isFine = isExpected(status, of: kind, client: client, isLate: isLate)
         case _: isFine = client.volume?.isDead == true
         }
         if !isFine { report("a \(kind) of client \(client.number) ends with \(status)") }

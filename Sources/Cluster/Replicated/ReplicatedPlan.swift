@@ -32,6 +32,8 @@ public struct ReplicatedPlan: Sendable {
     public var disksLostMax = 2
     /// One in so many clients that are cut off is so from the metadata server.
     public var serverCuts: UInt64 = 6
+    /// One in so many cuts waits for no write; 0: all wait.
+    public var abruptCuts: UInt64 = 4
     /// Somebody reads beside the writer.
     public var hasReader = false
     public var meta = MemoryMetaContents.Faults()
@@ -74,7 +76,7 @@ public struct ReplicatedPlan: Sendable {
             options.faults.stall = 0
         }
         if plan.happenings.contains(.oldDisk), random.coin() { plan.goBackOften(&options) }
-        if random.below(24 as UInt64) == 0 { plan.damageOnlyCopies(&options) }
+        if random.below(16 as UInt64) == 0 { plan.damageOnlyCopies(&options) }
         return plan
     }
 

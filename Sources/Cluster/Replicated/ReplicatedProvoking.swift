@@ -92,6 +92,7 @@ extension ReplicatedPlan {
         // Resizing
         case .forgetsMissedCuts:
             happenings = [.kill, .resize, .resize, .resize]
+            abruptCuts = 0
             longOutage = 1
             outageMax = .seconds(8)
             options.eventPause = .milliseconds(400)

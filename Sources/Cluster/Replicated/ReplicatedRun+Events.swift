@@ -194,11 +194,15 @@ extension ReplicatedRun {
 
     // The size
 
-    /// By somebody else than the writer. What is cut off nobody uses any more by then, and what comes anew nobody uses before it is there.
+    /// By somebody else than the writer. What is cut off nobody uses any more by then, but for writes now and then; what comes anew nobody
+    /// uses before it is there.
     private func resize() {
         guard resizer == nil else { return }
         let before = usableBytes
-        let (lowest, highest) = (max(1, history.unsettledEnd), Int(options.volumeBytesMax) / Block.sectorBytes)
+        let isAbrupt = plan.abruptCuts > 0 && universe.choices.below(plan.abruptCuts) == 0
+        let highest = Int(wasCutAbruptly ? usableBytes : options.volumeBytesMax) / Block.sectorBytes
+        let lowest = isAbrupt ? 1 : max(1, history.unsettledEnd)
+        guard lowest <= highest else { return }
         // In whole blocks.
         let sectors = min(roundUp(lowest + universe.choices.below(highest - lowest + 1), to: Block.bytes / Block.sectorBytes), highest)
         let bytes = UInt64(sectors * Block.sectorBytes)
@@ -209,11 +213,14 @@ extension ReplicatedRun {
         world.spawn { [unowned self] in
             let operations = Operations(world)
             let catalogue = MDTCatalogue(world, [MDTProcess.endpoint])
-            while clients.contains(where: { $0.uses(from: sectors) }), universe.now < end { await operations.sleep(.milliseconds(5)) }
-            if clients.contains(where: { $0.uses(from: sectors) }) || history.unsettledEnd > sectors {
+            func isInUse(onlyReads: Bool) -> Bool { clients.contains { $0.uses(from: sectors, onlyReads: onlyReads) } }
+            while isInUse(onlyReads: isAbrupt), universe.now < end { await operations.sleep(.milliseconds(5)) }
+            let isSettled = !isInUse(onlyReads: false) && history.unsettledEnd <= sectors
+            if isInUse(onlyReads: true) || !(isSettled || isAbrupt) {
                 usableBytes = before
             } else {
-                note("the volume is to have \(bytes) bytes")
+                note("the volume is to have \(bytes) bytes\(isSettled ? "" : ", whatever is under way")")
+                wasCutAbruptly = wasCutAbruptly || !isSettled
                 let cut = history.beginCut(from: sectors)
                 do throws(Failure) {
                     try await catalogue.resize("volume", bytes: bytes)
@@ -223,7 +230,8 @@ extension ReplicatedRun {
                 } catch {
                     history.endWrite(cut, acknowledged: false)
                     note("it may have: \(error.detail)")
-                    let isExpected = [.unreachable, .deadlineExceeded, .busy, .closed, .noSpace, .diskFailed].contains(error.status)
+                    let isExpected = [.unreachable, .deadlineExceeded, .busy, .closed, .noSpace, .diskFailed, .wrongStore].contains(
+                        error.status)
                     if !isExpected, universe.counts[.corruption] == 0 { report("a resize ends with \(error.status): \(error.detail)") }
                 }
             }

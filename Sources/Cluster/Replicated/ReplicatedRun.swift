@@ -47,6 +47,8 @@ public final class ReplicatedRun: ClusterRun {
     let toolHost: SimHost
     /// Who changes the size, while he does.
     var resizer: SimWorld?
+    /// The volume was made smaller beside writes to what was cut off. They may come when that is there again: it never is.
+    var wasCutAbruptly = false
     private(set) var reader: ReaderProcess?
     private var volumeID: Identifier?
     private var revision = MetaRevision.none
@@ -336,6 +338,7 @@ public final class ReplicatedRun: ClusterRun {
         case .diskFailed: failures > 0 && losses.wasDegraded
         // Also when all are there again, until they are up to date.
         case .unavailable: plan.belowFloor != .wait && kind.changesBlocks
+        case .outOfRange: wasCutAbruptly && kind.changesBlocks
         case _: false
         }
     }
