@@ -165,8 +165,8 @@ final class Context: @unchecked Sendable {
         // An open or a catalogue call under way has nothing to lose; operations of volumes have.
         while !volumes.isEmpty, reactor.now < deadline { _ = run(minimum: 1, until: deadline) }
         reactor.sever()
-        // To the last one: a task that is left suspended keeps the context, and memory that the caller is told is his again.
-        _ = run(minimum: .max, until: .never)
+        // To the last one, which is soon: a task that is left suspended keeps the context.
+        _ = run(minimum: .max, until: reactor.now + Context.closeDeadline)
         while !ended.isEmpty { _ = call() }
         reactor.close()
     }

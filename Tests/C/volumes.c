@@ -244,6 +244,8 @@ struct relay {
         pthread_t thread;
         int client, server;
         volatile int is_held;
+        /* Held back until this one has ended. */
+        struct connection *follower;
     } connections[32];
     pthread_t thread;
 };
@@ -284,6 +286,8 @@ static void *relay_connection(void *argument)
     }
     close(connection->server);
     close(connection->client);
+    if (connection->follower != NULL)
+        connection->follower->is_held = 0;
     return NULL;
 }
 
@@ -559,13 +563,6 @@ TEST(destroying_a_context_ends_everything_in_it)
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
 }
 
-static void *lets_go_soon(void *connection)
-{
-    usleep(500000);
-    ((struct connection *)connection)->is_held = 0;
-    return NULL;
-}
-
 TEST(an_open_that_a_destroyed_context_had_under_way_leaves_nothing_open)
 {
     NEEDS_OST_ON_A_SOCKET();
@@ -576,17 +573,18 @@ TEST(an_open_that_a_destroyed_context_had_under_way_leaves_nothing_open)
     struct iovec iov = {memory, sizeof memory};
     struct count write = {0, 0}, open = {0, 0};
     rawstor_volume *volume, *second;
+    char where[256];
     double begin, processor;
-    pthread_t thread;
 
+    snprintf(where, sizeof where, "ost+unix:///%s?socket=%s", late, between->path);
     CHECK_EQUAL(rawstor_create_sync(context, url(slow), MIB, NULL), 0);
     CHECK_EQUAL(rawstor_create_sync(context, url(late), MIB, NULL), 0);
     CHECK_EQUAL(rawstor_volume_open_sync(context, between->where, NULL, &volume), 0);
-    /* The open ends while the other volume waits for its write. */
+    /* The open ends while the other volume waits for its write, which is answered when what was opened is closed again. */
     between->connections[0].is_held = 1;
+    between->connections[1].follower = &between->connections[0];
     CHECK_EQUAL(rawstor_write(volume, &iov, 1, 0, 0, count_callback, &write), 0);
-    CHECK_EQUAL(rawstor_volume_open(context, url(late), NULL, &second, count_callback, &open), 0);
-    CHECK(pthread_create(&thread, NULL, lets_go_soon, &between->connections[0]) == 0);
+    CHECK_EQUAL(rawstor_volume_open(context, where, NULL, &second, count_callback, &open), 0);
     begin = seconds();
     processor = (double)clock() / CLOCKS_PER_SEC;
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
@@ -596,7 +594,6 @@ TEST(an_open_that_a_destroyed_context_had_under_way_leaves_nothing_open)
     CHECK_EQUAL(write.result, 0);
     CHECK_EQUAL(open.calls, 1);
     CHECK_EQUAL(open.result, -ECANCELED);
-    pthread_join(thread, NULL);
     context = context_or_exit();
     CHECK_EQUAL(rawstor_volume_open_sync(context, url(late), NULL, &second), 0);
     CHECK_EQUAL(rawstor_context_destroy(context), 0);
