@@ -115,6 +115,8 @@ public enum Limits {
     public static let stallTimeout = Interval.seconds(20)
     /// The same while others wait for the buffers that it holds.
     public static let stallTimeoutWanted = Interval.seconds(5)
+    /// A payload or a reply is one megabyte at most: while others wait for its buffer it must have moved whole in this time.
+    public static let transferTimeoutWanted = Interval.seconds(15)
     /// A daemon that stops, or a connection that closes, waits this long for what is under way.
     public static let stopDeadline = Interval.seconds(5)
     public static let reconnectDelayMin = Interval.milliseconds(20)

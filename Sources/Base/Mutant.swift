@@ -118,6 +118,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case excludesAboveLoss
     /// An OST that was away while the volume was cut and grown again is told the last size only.
     case forgetsMissedCuts
+    /// A volume that is changed while it is opened cannot be opened.
+    case opensOnce
 
     #if MUTANTS
         /// Set by the test that looks for it; one thread simulates at a time.

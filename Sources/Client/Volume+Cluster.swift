@@ -33,7 +33,7 @@ extension Volume {
             } catch {
                 // Somebody else has changed the volume meanwhile, such as its size. An old copy of the catalogue stays one, however.
                 let hasChanged = error.status == .staleMap || error.status == .outOfRange
-                guard hasChanged, attempts < attemptsMax, world.now < deadline else { throw error }
+                guard hasChanged, attempts < attemptsMax, world.now < deadline, !mutated(.opensOnce) else { throw error }
                 attempts += 1
             }
         }

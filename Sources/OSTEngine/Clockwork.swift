@@ -55,10 +55,10 @@ extension OSTEngine {
             end(index, Failure(.deadlineExceeded, "no hello came in time"))
         } else if takesNothing(index) {
             hit(.peerTakesNothing)
-            end(index, Failure(.deadlineExceeded, "the client takes no replies"))
-        } else if connection.pointee.receivingSlot != Connection.noSlot, now - connection.pointee.lastReceived >= patience(index) {
+            end(index, Failure(.deadlineExceeded, "the client takes replies too slowly, or not at all"))
+        } else if givesNothing(index) {
             hit(.payloadStopped)
-            end(index, Failure(.deadlineExceeded, "the payload of a write stopped coming"))
+            end(index, Failure(.deadlineExceeded, "the payload of a write comes too slowly, or not at all"))
         } else if connection.pointee.requests == 0, now - connection.pointee.lastFrame >= Limits.idleTimeout {
             hit(.idleConnection)
             end(index, Failure(.deadlineExceeded, "nothing came for \(Limits.idleTimeout.milliseconds / 1000) s"))
@@ -73,14 +73,23 @@ extension OSTEngine {
     }
 
     private func takesNothing(_ index: Int) -> Bool {
-        connections[index].sendUnderWay && now - connections[index].lastSent >= patience(index)
+        let connection = connections + index
+        return connection.pointee.sendUnderWay
+            && mayEnd(index, lastByte: connection.pointee.lastSent, began: connection.pointee.pieceSince)
     }
 
-    /// How long a peer may hold what it holds without moving a byte.
-    private func patience(_ index: Int) -> Interval {
+    private func givesNothing(_ index: Int) -> Bool {
         let connection = connections + index
-        let isWanted = !stalled.isEmpty && connection.pointee.smallBuffers + connection.pointee.largeBuffers > 0
-        return isWanted ? Limits.stallTimeoutWanted : Limits.stallTimeout
+        return connection.pointee.receivingSlot != Connection.noSlot
+            && mayEnd(index, lastByte: connection.pointee.lastReceived, began: connection.pointee.payloadSince)
+    }
+
+    /// Whether a peer has held what it holds for too long: without moving a byte, or, while others wait for its buffers, without having
+    /// moved all of a payload or a reply.
+    private func mayEnd(_ index: Int, lastByte: Instant, began: Instant) -> Bool {
+        let isWanted = connections[index].smallBuffers + connections[index].largeBuffers > 0 && stalled.contains { $0 != index }
+        guard isWanted else { return now - lastByte >= Limits.stallTimeout }
+        return now - lastByte >= Limits.stallTimeoutWanted || now - began >= Limits.transferTimeoutWanted
     }
 
     /// Without a last word: the peer would not hear it.

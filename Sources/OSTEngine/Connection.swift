@@ -64,6 +64,9 @@ struct Connection: ~Copyable {
     var lastFrame = Instant.zero
     var lastReceived = Instant.zero
     var lastSent = Instant.zero
+    /// Since when the payload that is under way comes, and the piece that is first in the send queue goes.
+    var payloadSince = Instant.zero
+    var pieceSince = Instant.zero
     var closingSince = Instant.zero
     var closeReason = Failure(.closed)
     /// Makes handle numbers of this slot differ from those before.

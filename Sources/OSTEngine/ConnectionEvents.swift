@@ -74,7 +74,10 @@ extension OSTEngine {
         connection.pointee.sendUnderWay = false
         connection.pointee.lastSent = now
         connection.pointee.sender.sent(count)
-        while let token = connection.pointee.sender.popSent() { pieceIsFree(index, token) }
+        while let token = connection.pointee.sender.popSent() {
+            connection.pointee.pieceSince = now
+            pieceIsFree(index, token)
+        }
         if !connection.pointee.sender.isEmpty { markDirty(index) }
         closeIfDone(index)
     }

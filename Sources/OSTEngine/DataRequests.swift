@@ -41,6 +41,7 @@ extension OSTEngine {
         buffers.checks(of: buffer, blockCount: count).copyMemory(from: checks, byteCount: meta.count)
         request.pointee.state = .receiving
         connection.pointee.receivingSlot = slot
+        connection.pointee.payloadSince = now
         connection.pointee.payloadVector.pointee = IOVector(buffers.payload(of: buffer), Int(count) * Block.bytes)
         connection.pointee.receiver.takePayload(into: UnsafePointer(connection.pointee.payloadVector))
     }

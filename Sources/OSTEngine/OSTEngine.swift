@@ -99,6 +99,7 @@ public struct OSTEngine: ~Copyable {
             }
             connection.pointee.sendUnderWay = true
             connection.pointee.lastSent = now
+            if !connection.pointee.sender.isWithinPiece { connection.pointee.pieceSince = now }
             effects.append(.send(ConnectionID(UInt32(index))))
         }
         armTick()

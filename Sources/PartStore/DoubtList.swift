@@ -54,6 +54,8 @@ struct DoubtList: ~Copyable {
     var count: Int { entries.count }
     /// Disk blocks that are kept only because an entry names them.
     private(set) var keptBlocks: UInt64 = 0
+    /// The blocks of a write are added one after the other, and lie together in their list: the place is looked for once.
+    private var lastAdded = noIndex
 
     func entry(_ index: UInt32) -> Entry { entries.pointer(index).pointee }
 
@@ -133,7 +135,8 @@ struct DoubtList: ~Copyable {
         let bucket = bucket(entry.page, entry.block)
         added.pointee.bucketNext = bucket.pointee
         bucket.pointee = index
-        var before = ends.last
+        var before = isOfSameWrite(lastAdded, entry) ? lastAdded : ends.last
+        lastAdded = index
         while before != noIndex, entries.pointer(before).pointee.version > entry.version {
             before = entries.pointer(before).pointee.previous
         }
@@ -144,9 +147,16 @@ struct DoubtList: ~Copyable {
         if after == noIndex { ends.last = index } else { entries.pointer(after).pointee.previous = index }
     }
 
+    private func isOfSameWrite(_ index: UInt32, _ entry: Entry) -> Bool {
+        guard index != noIndex else { return false }
+        let other = entries.pointer(index).pointee
+        return other.object == entry.object && other.version == entry.version && other.isOrphan == entry.isOrphan
+    }
+
     /// Takes one entry out of its list and its bucket.
     private mutating func remove(_ index: UInt32, from ends: inout Ends) -> Entry {
         let entry = entries.pointer(index).pointee
+        if index == lastAdded { lastAdded = noIndex }
         if entry.previous == noIndex { ends.first = entry.next } else { entries.pointer(entry.previous).pointee.next = entry.next }
         if entry.next == noIndex { ends.last = entry.previous } else { entries.pointer(entry.next).pointee.previous = entry.previous }
         var link = bucket(entry.page, entry.block)

@@ -31,6 +31,8 @@ public struct FrameSender: ~Copyable {
     deinit { pieces.deallocate() }
 
     public var isEmpty: Bool { head == tail }
+    /// Some of the first piece was sent.
+    public var isWithinPiece: Bool { offset > 0 }
     public var room: Int { mask + 1 - (tail - head) }
 
     public mutating func append(_ base: UnsafeMutableRawPointer, _ count: Int, token: UInt32 = noToken) {

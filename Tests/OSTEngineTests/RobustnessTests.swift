@@ -272,6 +272,54 @@ import Wire
         try expectAlive(witness)
     }
 
+    @Test func clientsThatSendPayloadsByteByByteKeepNoBuffers() throws {
+        let bench = try EngineBench()
+        let witness = try witness(bench)
+        let crawlers = try (0..<bench.engine.freeBuffers.large).map { _ in try bench.ready("crawler") }
+        for (number, crawler) in crawlers.enumerated() {
+            try crawler.create("crawled\(number)")
+            let volume = try crawler.open("crawled\(number)", write)
+            crawler.limitBytes = 2000
+            _ = crawler.sendWrite(volume, block: 0, TestClient.blocks(256, 3), sequence: 1) { $0.deadlineOrStatus = 3_600_000 }
+        }
+        bench.settle()
+        #expect(bench.engine.freeBuffers.large == 0)
+        let data = TestClient.blocks(256, 4)
+        let written = witness.0.sendWrite(witness.1, block: 0, data, sequence: 1_000)
+        for _ in 0..<20 where witness.0.replies[written] == nil {
+            for crawler in crawlers where crawler.isConnected { crawler.limitBytes = 100 }
+            bench.settle()
+            bench.universe.run(for: .seconds(1))
+        }
+        #expect(witness.0.replies[written]?.header.status == .ok)
+        #expect(bench.engine.marks.contains(.payloadStopped))
+        #expect(!crawlers.contains { $0.isConnected }, "those that came later wait for the others' buffers, too")
+    }
+
+    @Test func aClientThatTakesRepliesByteByByteKeepsNoBuffers() throws {
+        let bench = try EngineBench()
+        let witness = try witness(bench)
+        let large = bench.engine.freeBuffers.large
+        let crawlers = try (0..<large).map { _ in try bench.ready("crawler") }
+        for (number, crawler) in crawlers.enumerated() {
+            try crawler.create("crawled\(number)")
+            let volume = try crawler.open("crawled\(number)", write)
+            crawler.takesBytes = 2000
+            for _ in 0..<large { crawler.sendRead(volume, block: 0, count: 256) }
+        }
+        bench.settle()
+        bench.universe.run(for: .seconds(1))
+        #expect(bench.engine.freeBuffers.large == 0)
+        let read = witness.0.sendRead(witness.1, block: 0, count: 256)
+        for _ in 0..<20 where witness.0.replies[read] == nil {
+            for crawler in crawlers where crawler.isConnected { crawler.takesBytes = 100 }
+            bench.settle()
+            bench.universe.run(for: .seconds(1))
+        }
+        #expect(witness.0.replies[read]?.header.status == .ok)
+        #expect(bench.engine.marks.contains(.peerTakesNothing))
+    }
+
     @Test func requestsWithoutABufferWaitForOneInOrder() throws {
         let bench = try EngineBench()
         let client = try bench.ready()

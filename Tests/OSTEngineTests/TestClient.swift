@@ -27,6 +27,8 @@ final class TestClient {
     var pieceBytes = Int.max
     /// How many bytes more go to the engine before the client pauses.
     var limitBytes = Int.max
+    /// How many bytes more it takes before it pauses.
+    var takesBytes = Int.max
     private(set) var outgoing: [UInt8] = []
     private var incoming: [UInt8] = []
     private(set) var replies: [UInt64: Frame] = [:]
@@ -102,15 +104,17 @@ final class TestClient {
                 if limitBytes != .max { limitBytes -= taken }
                 bench.engine.received(id, taken)
             }
-            if sends, reads {
+            if sends, reads, takesBytes > 0 {
                 sends = false
                 moved = true
                 let count = bench.engine.nextSend(id, into: vectors, capacity: capacity)
                 var sent = 0
-                for vector in list[..<count] {
-                    incoming += UnsafeRawBufferPointer(start: vector.base, count: vector.count)
-                    sent += vector.count
+                for vector in list[..<count] where sent < takesBytes {
+                    let piece = min(vector.count, takesBytes - sent)
+                    incoming += UnsafeRawBufferPointer(start: vector.base, count: piece)
+                    sent += piece
                 }
+                if takesBytes != .max { takesBytes -= sent }
                 bench.engine.sent(id, sent)
                 takeFrames()
             }

@@ -7,7 +7,7 @@ extension ReplicatedPlan {
         .skipsReconcile, .excludesAlone, .skipsRewrite, .listsBeforeFilling, .forgetsFillBase, .excludesWithoutBase, .ignoresFences,
         .marksWhatSomeHave, .marksUnflushed, .marksUnflushedRewrites, .readsOverlapWrites, .readsUnheard, .readerReadsFilling,
         .trustsMemberThatLostPower, .countsAllThatLostPower, .hidesPowerLoss, .forgetsDoubtAfterPowerLoss, .movesFromBase,
-        .movesBeforeFilled, .forgetsMissedCuts,
+        .movesBeforeFilled, .forgetsMissedCuts, .opensOnce,
     ]
 
     public mutating func provoke(_ mutant: Mutant, _ options: inout ClusterOptions) {
@@ -96,6 +96,9 @@ extension ReplicatedPlan {
             longOutage = 1
             outageMax = .seconds(8)
             options.eventPause = .milliseconds(400)
+        case .opensOnce:
+            happenings = [.clientKill, .takeOver, .resize, .resize, .resize]
+            options.eventPause = .milliseconds(100)
         case _: unreachable("\(mutant) is in one OST alone, in what comes after a lost catalogue, or has a scene of its own")
         }
     }
