@@ -5,8 +5,9 @@ import Base
 /// Some disks, most virtual ones among them, serve one request after the other and report none before their queue has run empty. Whatever
 /// comes meanwhile only makes the wave longer, and while daemon and clients work on its answers the disk does nothing. There it pays to let
 /// half of the reads wait until the first of the other half has come back: the disk goes on at once, and the answers are worked on
-/// meanwhile. A disk that serves many requests side by side may lose half of its speed by it. What a disk is cannot be told from outside,
-/// so both ways are tried for a moment now and then, and reads are not held back where that loses.
+/// meanwhile. A disk that serves many requests side by side may lose half of its speed by it, and with every wave comes the work of waking
+/// each other up. What a disk is cannot be told from outside, so both ways are tried for a moment now and then, and reads are held back where
+/// that gains much.
 ///
 /// Invariants: reads are issued in their order, each once; none is held while none is under way and the owner has taken what is `due`.
 /// It leaves to its owner to issue what `next` gives, and to say when a read has ended.
@@ -23,14 +24,11 @@ struct ReadPacer {
     /// How long one way is tried at a time: some thousand reads, so that luck does not decide.
     static let trial = Interval.milliseconds(25)
     /// Both ways are tried in turns, each so often.
-    static let trialsOfEach = 2
-    /// For how many trials' time the better one is kept: holding back for a minute, since on the disks where it pays it goes on to pay, and
-    /// each trial costs what it gains; the other one for seconds.
-    static let keptPacing = 2400
-    static let keptAtOnce = 100
-    /// Where holding back makes a difference for the worse it costs up to half. A small loss is the noise of a trial, made larger by the
-    /// waves of the one before.
-    static let lossMaxPercent = 10
+    static let trialsOfEach = 4
+    /// For how many trials' time the better one is kept: ten seconds.
+    static let kept = 400
+    /// Waves of half the size take a quarter to two thirds more of the processors for each read.
+    static let gainMinPercent = 10
 
     /// Whether reads wait for their wave now.
     private(set) var isPacing = false
@@ -117,9 +115,9 @@ struct ReadPacer {
     }
 
     private mutating func endRound() {
-        pays = readsPaced * 100 >= readsAtOnce * (100 - ReadPacer.lossMaxPercent)
+        pays = readsPaced * 100 >= readsAtOnce * (100 + ReadPacer.gainMinPercent)
         isPacing = pays
-        kept = pays ? ReadPacer.keptPacing : ReadPacer.keptAtOnce
+        kept = ReadPacer.kept
         trialsDone = 0
         // Luck evens out over the rounds.
         readsPaced /= 2
