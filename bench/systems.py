@@ -123,6 +123,7 @@ class Rawstor(Server):
     def start_ost(self, name, bytes_, cluster=(), serve=()):
         port, metrics, store = free_port(), free_port(), f"{self.folder}/{name}.store"
         run(f"{self.binaries}/rawstor-ost", "init", store, "--size", str(bytes_ - bytes_ % 4096), *cluster)
+        write_whole(store)
         self.start(name, f"{self.binaries}/rawstor-ost", "serve", store, "--listen", f"127.0.0.1:{port}",
             "--metrics", f"127.0.0.1:{metrics}", *serve)
         self.wait_for_port(port)
@@ -135,6 +136,13 @@ class Rawstor(Server):
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
             total += sum(float(l.split()[-1]) for l in text.splitlines() if l.startswith("rawstor_ost_disk_flushes_total"))
         return total
+
+def write_whole(path):
+    """Keeps what is in the file. One that was only allocated has its file system at work on each first write, as the raw file has not."""
+    with open(path, "r+b", buffering=0) as file:
+        for offset in range(0, os.fstat(file.fileno()).st_size, 4 << 20):
+            os.pwrite(file.fileno(), os.pread(file.fileno(), 4 << 20, offset), offset)
+        os.fsync(file.fileno())
 
 def store_bytes(data): return data + (data >> 2) + (256 << 20)
 

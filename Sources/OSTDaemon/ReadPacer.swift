@@ -6,8 +6,8 @@ import Base
 /// comes meanwhile only makes the wave longer, and while daemon and clients work on its answers the disk does nothing. There it pays to let
 /// half of the reads wait until the first of the other half has come back: the disk goes on at once, and the answers are worked on
 /// meanwhile. A disk that serves many requests side by side may lose half of its speed by it, and with every wave comes the work of waking
-/// each other up. What a disk is cannot be told from outside, so both ways are tried for a moment now and then, and reads are held back where
-/// that gains much.
+/// each other up. What a disk is cannot be told from outside, so both ways are tried for a moment now and then, and reads are held back
+/// where that gains much.
 ///
 /// Invariants: reads are issued in their order, each once; none is held while none is under way and the owner has taken what is `due`.
 /// It leaves to its owner to issue what `next` gives, and to say when a read has ended.

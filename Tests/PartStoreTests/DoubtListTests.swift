@@ -37,7 +37,7 @@ import Testing
                     if !model[object].isEmpty { model[object].removeFirst() }
                 case 1:
                     var count = 0
-                    list.removeAll(from: &ends[object]) { $0.version.sequence == sequence } _: { _ in count += 1 }
+                    list.removeAll(from: &ends[object], where: { $0.version.sequence == sequence }, { _ in count += 1 })
                     #expect(count == model[object].count { $0 == sequence })
                     model[object].removeAll { $0 == sequence }
                 case _:
