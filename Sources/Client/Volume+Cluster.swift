@@ -19,22 +19,27 @@ extension Volume {
     private static let successorWait = Interval.seconds(5)
     private static let rewritesAtOnce = VolumeEngine.repairsMax
 
-    private static let attemptsMax = 3
+    private static let staleMapsMax = 3
 
     static func openInCluster(_ world: any World, _ address: Address, _ options: OpenOptions) async throws(Failure) -> Volume {
         guard let name = address.name else {
             throw Failure(.invalidArgument, "'\(address)' names no volume; write its name behind the last slash")
         }
         let deadline = world.now + options.deadline
-        var attempts = 1
+        var staleMaps = 0
         while true {
             do throws(Failure) {
                 return try await open(world, address, name, options, deadline)
             } catch {
                 // Somebody else has changed the volume meanwhile, such as its size. An old copy of the catalogue stays one, however.
-                let hasChanged = error.status == .staleMap || error.status == .outOfRange
-                guard hasChanged, attempts < attemptsMax, world.now < deadline, !mutated(.opensOnce) else { throw error }
-                attempts += 1
+                if error.status == .staleMap { staleMaps += 1 }
+                let hasChanged = error.status == .outOfRange || error.status == .staleMap && staleMaps < staleMapsMax
+                guard hasChanged, !mutated(.opensOnce) else { throw error }
+                guard world.now < deadline else {
+                    throw Failure(
+                        .deadlineExceeded,
+                        "'\(name)' was changed while it was opened, and no time is left to begin again: \(error.detail)")
+                }
             }
         }
     }
